@@ -1,0 +1,28 @@
+# make lab    make the environment, fetch the model, open JupyterLab on the first notebook
+# make test   make the environment if need be, run all tests
+# make check  ruff
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+BROWSER ?=
+
+lab: $(VENV)/made
+	$(PYTHON) -m lab start $(if $(filter none,$(BROWSER)),--no-browser)
+
+test: $(VENV)/made-test
+	$(PYTHON) -m lab fetch
+	$(PYTHON) -m pytest $(ARGS)
+
+check: $(VENV)/made-test
+	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check .
+
+$(VENV)/made: pyproject.toml constraints.txt
+	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The lab needs Python 3.11 or newer.")'
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e . -c constraints.txt
+	touch $@
+
+$(VENV)/made-test: $(VENV)/made
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[test]' -c constraints.txt
+	touch $@
+
+.PHONY: lab test check

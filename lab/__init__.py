@@ -1,0 +1,42 @@
+"""RLHF Lab: hold the whole loop of reinforcement learning from human feedback in your hands.
+
+    import lab
+    study = lab.Experiment("first")
+    study.rank()
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .errors import LabError
+
+if TYPE_CHECKING:
+    from .experiment import Experiment
+    from .ppo import PPO, PPOSettings
+    from .prompts import Prompt, load_prompts
+    from .raters import Rater
+    from .store import PreferenceStore
+
+__version__ = "0.1.0"
+
+# Imported at first use, so that `import lab` takes no time: torch comes with the model.
+_HOME = {
+    "Experiment": "experiment",
+    "PPO": "ppo",
+    "PPOSettings": "ppo",
+    "PreferenceStore": "store",
+    "Prompt": "prompts",
+    "Rater": "raters",
+    "load_prompts": "prompts",
+}
+__all__ = ["LabError", *sorted(_HOME)]  # noqa: PLE0604
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,66 @@
+"""python -m lab start | fetch | demo | doctor"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from . import __version__
+from .errors import LabError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line. Each command's function is imported when it is called."""
+    parser = argparse.ArgumentParser(prog="python -m lab", description="RLHF Lab")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    start = commands.add_parser("start", help="open JupyterLab on the first notebook")
+    start.add_argument("--no-browser", action="store_true", help="print the address instead")
+    start.add_argument("--port", type=int, help="the port of JupyterLab (8888 or the next free)")
+
+    fetch = commands.add_parser("fetch", help="put a model on this disk")
+    fetch.add_argument("model", nargs="?", default="smollm2", help="name, hub id or folder")
+
+    demo = commands.add_parser("demo", help="the whole loop in a terminal, with a simulated rater")
+    demo.add_argument("--model", default="smollm2")
+    demo.add_argument("--rater", default="cheerful", help="cheerful or brief")
+    demo.add_argument("--rankings", type=int, default=40)
+    demo.add_argument("--updates", type=int, default=25)
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--out", default="runs/demo", help="the folder of the study")
+
+    commands.add_parser("doctor", help="what is installed, what is missing, what mends it")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. An error of the lab's own is a message, not a traceback."""
+    arguments = vars(build_parser().parse_args(argv))
+    command = arguments.pop("command")
+    try:
+        if command == "start":
+            from .start import start
+
+            return start(browser=not arguments["no_browser"], port=arguments["port"])
+        if command == "fetch":
+            from .catalog import fetch
+
+            folder = fetch(arguments["model"])
+            print(f"{folder.name}: {folder.source}, in {folder.path}")
+            return 0
+        if command == "demo":
+            from .demo import demo
+
+            demo(**arguments)
+            return 0
+        from .doctor import doctor
+
+        return doctor()
+    except LabError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

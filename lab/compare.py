@@ -1,0 +1,117 @@
+"""The model as it was found and the model as it was made, on the same prompts and random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from . import statistics
+from .policy import Policy
+from .raters import Utility
+from .sampling import logprobs, sample
+from .statistics import Estimate
+
+CHUNK = 64  # rows sampled together: larger products use the processor better
+
+
+@dataclass
+class Answers:
+    """Completions of one policy. Row i answers `prompts[i]`.
+
+    Attributes:
+        kl: mean over completions of log-prob under the policy less under the reference, nats.
+    """
+
+    prompts: list[str]
+    texts: list[str]
+    token_ids: list[tuple[int, ...]]
+    finished: list[bool]
+    features: np.ndarray
+    kl: float
+
+
+@dataclass
+class Comparison:
+    """Reference against aligned. Utilities are gold where a rater was given, else scores."""
+
+    reference: Answers
+    aligned: Answers
+    gold_reference: np.ndarray
+    gold_aligned: np.ndarray
+
+    @property
+    def gain(self) -> Estimate:
+        """Mean gain in utility, its interval clustered by prompt."""
+        return statistics.mean(self.gold_aligned - self.gold_reference, self.reference.prompts)
+
+    @property
+    def win_rate(self) -> Estimate:
+        """How often the aligned completion is the better of two with the same seed; ties half."""
+        wins = np.sign(self.gold_aligned - self.gold_reference) / 2 + 0.5
+        return statistics.proportion(list(wins), self.reference.prompts)
+
+    def summary(self) -> dict:
+        """Figures under the names of `summary.json`."""
+        return {
+            "gold_reference": float(self.gold_reference.mean()),
+            "gold_reference_std": float(self.gold_reference.std(ddof=1)),
+            "gold_aligned": float(self.gold_aligned.mean()),
+            "gold_gain": self.gain.value,
+            "gold_gain_interval": self.gain.interval,
+            "win_rate": self.win_rate.value,
+            "win_rate_interval": self.win_rate.interval,
+            "kl": self.aligned.kl,
+            "distinct2_reference": statistics.distinct_n(self.reference.texts),
+            "distinct2_aligned": statistics.distinct_n(self.aligned.texts),
+        }
+
+
+def answer(
+    policy: Policy,
+    prompts: Sequence[str],
+    *,
+    reference: Policy | None = None,
+    max_new_tokens: int = 24,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    on_chunk: Callable[[int], None] | None = None,
+) -> Answers:
+    """A completion for each prompt, in chunks; `on_chunk` gets how many are done.
+
+    Two policies with the same seed see the same random numbers. With `reference`, KL is measured.
+    """
+    trunk = policy.trunk
+    out = Answers(list(prompts), [], [], [], np.zeros((0, trunk.hidden_size), np.float32), 0.0)
+    features, kl = [], 0.0
+    for first in range(0, len(prompts), CHUNK):
+        ids = [trunk.encode(p, max_new_tokens) for p in prompts[first : first + CHUNK]]
+        samples = sample(
+            policy, ids, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p,
+            seed=int(np.random.SeedSequence([seed, first]).generate_state(1)[0]),
+        )
+        if reference is not None:
+            with torch.no_grad():
+                under_reference, _ = logprobs(reference, samples, temperature)
+            kl += (samples.logprobs - under_reference).sum().item()
+        out.texts += [trunk.decode(row) for row in samples.token_lists()]
+        out.token_ids += [tuple(row) for row in samples.token_lists()]
+        out.finished += samples.finished.tolist()
+        features.append(samples.features().numpy(force=True))
+        if on_chunk:
+            on_chunk(min(first + CHUNK, len(prompts)))
+    out.features = np.concatenate(features) if features else out.features
+    out.kl = kl / max(1, len(prompts))
+    return out
+
+
+def compare(reference: Answers, aligned: Answers, utility: Utility) -> Comparison:
+    """Judge both sets of answers to the same prompts by one utility."""
+    gold = [
+        np.array([float(utility(p, t)) for p, t in zip(a.prompts, a.texts, strict=True)])
+        for a in (reference, aligned)
+    ]
+    return Comparison(reference, aligned, *gold)

@@ -1,0 +1,393 @@
+"""A study: one folder, one model, its preferences and its runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import catalog
+from .errors import LabError, NotReady
+from .files import append_json_line, read_json_lines, write_json
+from .prompts import Prompt, load_prompts
+from .ranking import RankingSession
+from .reward import RewardHead, RewardModel
+from .runner import Runner
+from .store import Completion, PreferenceStore, keep_aside
+
+if TYPE_CHECKING:
+    from .compare import Answers
+    from .policy import Policy, Trainable
+    from .ppo import PPO
+    from .runs import Run
+    from .sampling import Samples
+    from .widgets import ComparePanel, RankingBoard, RewardPanel, TrainingPanel
+
+VERSION = 1
+POOL = 48  # prompts that PPO answers; their reference completions give each prompt its offset
+PER_PROMPT = 4
+
+
+class Experiment:
+    """Opens a study, or starts it. Everything it holds lives in `runs/<name>/`.
+
+    Args:
+        name: letters, digits, `-`, `_` and `.`; the folder's name.
+        model: a name of the catalog, a hub id, or a folder. A study keeps the model it began with.
+        prompts: a file, a list of texts, or None for those that the lab ships.
+        trainable: how many top layers PPO trains: "auto", a number, or "all".
+        root: where studies live; the project's `runs/` by default.
+
+    `rank()`, `reward()`, `ppo()` and `compare()` return instruments to look at and work with. What
+    their buttons do are methods of public objects: `session()`, `reward_model`, `trainer()`.
+    """
+
+    def __init__(
+        self,
+        name: str = "first",
+        model: str | Path = catalog.DEFAULT,
+        *,
+        prompts: str | Path | Iterable[str] | None = None,
+        trainable: Trainable = "auto",
+        max_new_tokens: int = 24,
+        temperature: float = 1.0,
+        seed: int = 0,
+        device: str = "auto",
+        root: str | Path | None = None,
+        progress: bool = True,
+    ) -> None:
+        if not re.fullmatch(r"[\w-][\w.-]{0,99}", name):
+            raise LabError(
+                f"A study can't be named {name!r}: use letters, digits, '-', '_' and '.'."
+            )
+        self.name = name
+        self.folder = Path(root or project_root() / "runs") / name
+        self.prompts: list[Prompt] = load_prompts(prompts)
+        self.seed, self.device, self.trainable = seed, device, trainable
+        self.max_new_tokens, self.temperature = max_new_tokens, temperature
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.settings = self._open_settings(str(model), progress)
+        self.store = PreferenceStore(self.folder / "preferences.sqlite")
+        self.runner = Runner()
+        self.compute = threading.RLock()  # held by whoever runs the model
+        self._trainer: PPO | None = None
+        self._on_refit: list[Callable[[], None]] = []
+
+    def _open_settings(self, model: str, progress: bool) -> dict:
+        """Read experiment.json, or write it for a new study."""
+        path = self.folder / "experiment.json"
+        if path.exists():
+            try:
+                settings = json.loads(path.read_text(encoding="utf-8"))
+                saved, self.seed = str(settings["model"]), int(settings["seed"])
+                self.trainable = settings["trainable"]
+                self.max_new_tokens = int(settings["max_new_tokens"])
+                self.temperature = float(settings["temperature"])
+            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+                raise keep_aside(
+                    path, f"({error}) Rankings and runs are untouched: open the study again with "
+                    "the model and settings it had, and it goes on."
+                ) from error
+            self.model = catalog.fetch(saved, progress=progress)
+            if model not in (saved, catalog.DEFAULT, self.model.name):
+                raise LabError(
+                    f"The study {self.name!r} was made with the model {saved!r}, not {model!r}. "
+                    "Completions of two models don't mix: give the new study another name."
+                )
+            return settings
+        self.model = catalog.fetch(model, progress=progress)
+        settings = {
+            "version": VERSION,
+            "name": self.name,
+            "model": self.model.name,
+            "source": self.model.source,
+            "trainable": self.trainable,
+            "max_new_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "created": time.time(),
+        }
+        write_json(path, settings)
+        return settings
+
+    def __repr__(self) -> str:
+        rankings, runs = len(self.store.rankings()), len(self.runs)
+        return (
+            f"Experiment({self.name!r}): {self.model.name} ({self.model.source}), "
+            f"{rankings} ranking{'s' * (rankings != 1)}, {runs} run{'s' * (runs != 1)}, "
+            f"in {self.folder}"
+        )
+
+    # The model
+
+    @cached_property
+    def reference(self) -> Policy:
+        """The policy before this study's RL; read from disk at first use."""
+        from .policy import Policy
+
+        with self.compute:
+            loaded = self.__dict__.get("reference")  # by the thread that was waited for
+            return loaded or Policy.load(
+                self.model.path, self.trainable, self.device, self.model.chat_template
+            )
+
+    @property
+    def aligned(self) -> Policy:
+        """The policy of the newest run. Raises NotReady before the first one."""
+        if not self.runs:
+            raise NotReady("There is no aligned policy yet: take some PPO steps first.")
+        return self.trainer().policy
+
+    def policy_name(self, policy: str) -> str:
+        """What the store calls a policy: "reference", or run and update of the aligned one."""
+        if policy == "reference":
+            return policy
+        if policy == "aligned":
+            self.aligned  # noqa: B018 - raises where there is none
+            return f"{self.trainer().run.name}@{self.trainer().update}"
+        raise LabError(f'policy={policy!r}: give "reference" or "aligned".')
+
+    def _policy(self, name: str) -> Policy:
+        return self.reference if name == "reference" else self.aligned
+
+    # Completions
+
+    def completion_counts(self, policy: str = "reference") -> Counter[str]:
+        """How many stored completions each prompt has."""
+        return Counter(c.prompt for c in self.store.completions(policy=policy))
+
+    def sample_completions(
+        self,
+        prompts: Sequence[str],
+        policy: str = "reference",
+        k: int = PER_PROMPT,
+        on_chunk: Callable[[int], None] | None = None,
+    ) -> int:
+        """Sample until each prompt has k stored completions. Returns how many were new."""
+        from .compare import answer
+
+        with self.compute:
+            counts = self.completion_counts(policy)
+            missing = [p for p in prompts for _ in range(k - counts.get(p, 0))]
+            if not missing:
+                return 0
+            answers = answer(
+                self._policy(policy), missing, max_new_tokens=self.max_new_tokens,
+                temperature=self.temperature, seed=self.seed + sum(counts.values()),
+                on_chunk=on_chunk,
+            )
+            self.keep_answers(answers, policy)
+        return len(missing)
+
+    def keep_answers(self, answers: Answers, policy: str) -> list[int]:
+        """Store answers of a policy, with their features. Returns the ids."""
+        sampling = {"temperature": self.temperature, "max_new_tokens": self.max_new_tokens}
+        rows = zip(
+            answers.prompts, answers.texts, answers.token_ids, answers.finished, strict=True
+        )
+        completions = [
+            Completion(
+                prompt, text, ids, finished, self.model.name, self.model.source, policy, sampling
+            )
+            for prompt, text, ids, finished in rows
+        ]
+        extractor = self.reference.trunk.extractor
+        return self.store.add_completions(completions, extractor, answers.features)
+
+    def pool(self, on_chunk: Callable[[int], None] | None = None) -> list[str]:
+        """The prompts that PPO answers: the first of the seeded order, ranked or not, each with
+        completions of the reference that give its offset."""
+        import numpy as np
+
+        prompts = [p.text for p in self.prompts if p.split == "train"]
+        order = np.random.default_rng([self.seed, 0]).permutation(len(prompts))
+        ranked = dict.fromkeys(r.prompt for r in self.store.rankings())
+        chosen = list(dict.fromkeys([prompts[i] for i in order[:POOL]] + list(ranked)))
+        self.sample_completions(chosen, on_chunk=on_chunk)
+        return chosen
+
+    # Preferences and the reward model
+
+    def session(self, rater: str = "me", policy: str = "reference", k: int = 4) -> RankingSession:
+        """A session of ranking, without the board."""
+        return RankingSession(self, rater, policy, k)
+
+    @cached_property
+    def reward_model(self) -> RewardModel:
+        """The reward model, fitted to the rankings so far."""
+        heldout = frozenset(p.text for p in self.prompts if p.split == "heldout")
+        model = RewardModel(self.store, self.reference.trunk.extractor, heldout)
+        self._read_missing_features()
+        model.refit()
+        return model
+
+    def _read_missing_features(self) -> None:
+        """Features of completions that another model's weights or layer were cached for."""
+        from .sampling import read
+
+        trunk = self.reference.trunk
+        known = self.store.features(trunk.extractor)
+        missing = [c for c in self.store.completions() if c.id not in known]
+        for first in range(0, len(missing), 64):
+            chunk = missing[first : first + 64]
+            prompts = [trunk.encode(c.prompt, len(c.token_ids)) for c in chunk]
+            features = read(trunk, prompts, [list(c.token_ids) for c in chunk])
+            self.store.add_features([c.id for c in chunk], trunk.extractor, features.cpu())
+
+    def refit(self) -> None:
+        """Fit the reward model to all rankings, keep its accuracies, and tell who watches."""
+        self.reward_model.refit()
+        a = self.reward_model.accuracies
+        row = {"rankings": a.rankings, "l2": a.l2, "time": time.time()}
+        for kind in ("prequential", "cv", "heldout"):
+            if (estimate := getattr(a, kind)) is not None:
+                row[kind] = [estimate.value, estimate.low, estimate.high, estimate.count]
+        append_json_line(self.folder / "reward.jsonl", row)
+        for callback in list(self._on_refit):
+            callback()
+
+    def on_refit(self, callback: Callable[[], None]) -> None:
+        """Call back after every refit."""
+        self._on_refit.append(callback)
+
+    def reward_history(self) -> list[dict]:
+        """Accuracies after each number of rankings, newest fit of each."""
+        rows = {row["rankings"]: row for row in read_json_lines(self.folder / "reward.jsonl")}
+        last = len(self.store.rankings())
+        return [rows[n] for n in sorted(rows) if n <= last]
+
+    # Runs
+
+    @property
+    def runs(self) -> list[str]:
+        """Names of the training runs, oldest first."""
+        found = [p.parent for p in self.folder.glob("ppo-*/config.json")]
+        return [p.name for p in sorted(found, key=lambda p: int(p.name.split("-")[1]))]
+
+    def trainer(self, new: bool = False, **settings) -> PPO:
+        """The newest run, continued; or a new one with its own settings (see PPOSettings), pinned
+        to the reward model as it is now.
+
+        Raises:
+            NotReady: there is no reward model yet.
+        """
+        from .ppo import PPO, PPOSettings
+
+        if self._trainer is not None and not new and not settings:
+            return self._trainer
+        with self.compute:
+            if self.runs and not new and not settings:
+                run = self._open_run(self.runs[-1])
+                settings = run.config["settings"]
+                prompts = run.config["prompts"]
+            else:
+                settings = {
+                    "seed": self.seed,
+                    "max_new_tokens": self.max_new_tokens,
+                    "temperature": self.temperature,
+                    **settings,
+                }
+                PPOSettings.of(settings)  # refused before anything is sampled
+                self.reward_model.require_head()
+                prompts = self.pool()
+                self.reward_model.refit()  # with the offsets of the whole pool
+                run = self._new_run(settings, prompts)
+            head = RewardHead.load(run.folder)
+            score = partial(score_samples, head)
+            self._trainer = PPO(self.reference, score, prompts, PPOSettings.of(settings), run)
+        return self._trainer
+
+    def _new_run(self, settings: dict, prompts: list[str]) -> Run:
+        from .runs import Run
+
+        number = int(self.runs[-1].split("-")[1]) + 1 if self.runs else 1
+        folder = self.folder / f"ppo-{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.reward_model.require_head().save(folder)
+        config = {
+            "kind": "ppo",
+            "settings": settings,
+            "prompts": prompts,
+            "created": time.time(),
+            "rankings": len(self.store.rankings()),
+        }
+        return Run(folder, config)
+
+    def _open_run(self, name: str) -> Run:
+        from .runs import Run
+
+        return Run(self.folder / name)
+
+    def side_by_side(self, prompt: str, count: int = 3, seed: int = 0) -> dict[str, list[dict]]:
+        """Answers of reference and aligned to one prompt, with the same random numbers.
+
+        Returns rows with `text`, `finished` and `score`: standard deviations of the reward model
+        above the reference's average answer here.
+
+        Raises:
+            NotReady: there is no aligned policy yet.
+        """
+        from .compare import answer
+
+        columns = {"reference": self.reference, f"aligned: {self.policy_name('aligned')}": self.aligned}
+        with self.compute:
+            answers = [
+                answer(
+                    policy, [prompt] * count, max_new_tokens=self.max_new_tokens,
+                    temperature=self.temperature, seed=seed,
+                )
+                for policy in columns.values()
+            ]
+        head = RewardHead.load(self.trainer().run.folder)
+        raw = [head.raw(a.features) for a in answers]
+        offset = head.offsets.get(prompt, raw[0].mean())
+        return {
+            name: [
+                {"text": text, "finished": finished, "score": float(r - offset) / head.spread}
+                for text, finished, r in zip(a.texts, a.finished, scores, strict=True)
+            ]
+            for name, a, scores in zip(columns, answers, raw, strict=True)
+        }
+
+    # Instruments
+
+    def rank(self, rankings: int = 8, policy: str = "reference", k: int = 4) -> RankingBoard:
+        """The board on which a person ranks completions."""
+        from .widgets import RankingBoard
+
+        return RankingBoard(self.session(policy=policy, k=k), rankings)
+
+    def reward(self) -> RewardPanel:
+        """The reward model's accuracy, live."""
+        from .widgets import RewardPanel
+
+        return RewardPanel(self)
+
+    def ppo(self, new: bool = False, **settings) -> TrainingPanel:
+        """The panel that drives PPO: the newest run, or a new one."""
+        from .widgets import TrainingPanel
+
+        return TrainingPanel(self.trainer(new, **settings), self.runner, self.compute)
+
+    def compare(self) -> ComparePanel:
+        """Reference and aligned side by side."""
+        from .widgets import ComparePanel
+
+        return ComparePanel(self)
+
+
+def score_samples(head: RewardHead, prompts: list[str], samples: Samples) -> list[float]:
+    """The score that PPO maximises: a pinned reward head on the rollout's own trunk states."""
+    return head.score(prompts, samples.features().numpy(force=True)).tolist()
+
+
+def project_root() -> Path:
+    """Where `runs/` lives: the project that this package is part of, else the working folder."""
+    root = Path(__file__).resolve().parent.parent
+    return root if (root / "pyproject.toml").exists() else Path.cwd()

@@ -1,0 +1,91 @@
+"""The formulas of PPO for language models, one function each. Tensors are [B rows, C tokens]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over real tokens. `where`, not a product: filler may hold anything, even NaN."""
+    return torch.where(mask, values, 0.0).sum() / mask.sum()
+
+
+def masked_var(values: Tensor, mask: Tensor) -> Tensor:
+    """Unbiased variance over real tokens, as in TRL's `masked_var`; 0 for a single one."""
+    centred = values - masked_mean(values, mask)
+    return torch.where(mask, centred**2, 0.0).sum() / (mask.sum() - 1).clamp(min=1)
+
+
+def whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
+    """Unit (unbiased) variance over real tokens; the mean is kept unless `shift_mean`. 0 on
+    filler. TRL's `masked_whiten`."""
+    mean = masked_mean(values, mask)
+    whitened = (values - mean) * torch.rsqrt(masked_var(values, mask) + 1e-8)
+    return torch.where(mask, whitened if shift_mean else whitened + mean, 0.0)
+
+
+def kl_per_token(logprobs: Tensor, reference: Tensor, estimator: str = "k1") -> Tensor:
+    """Estimates of KL(policy ‖ reference) from the policy's own samples (Schulman 2020): k1 is
+    log(π/ref), unbiased; k3 is ref/π - 1 - log(ref/π), never negative. 0 where both are 0."""
+    log_ratio = reference - logprobs
+    return -log_ratio if estimator == "k1" else torch.expm1(log_ratio) - log_ratio
+
+
+def adapted_kl_coef(kl_coef: float, kl: float, target: float, gain: float) -> float:
+    """The next kl_coef of a proportional controller that steers KL to a target, its error clipped
+    to a fifth (Ziegler et al. 2019, section 2.2; TRL's AdaptiveKLController)."""
+    error = min(0.2, max(-0.2, kl / target - 1))
+    return min(100.0, kl_coef * (1 + gain * error))
+
+
+def token_rewards(scores: Tensor, kl: Tensor, lengths: Tensor, kl_coef: float) -> Tensor:
+    """-kl_coef·KL at each token, and the score [B] at the last real one: at end-of-sequence where
+    it was sampled, else where the completion was cut off (Ziegler et al. 2019, eq. 2)."""
+    rewards = -kl_coef * kl
+    last = (lengths - 1)[:, None]
+    return rewards.scatter_add(1, last, scores[:, None].to(rewards.dtype))
+
+
+def gae(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
+) -> tuple[Tensor, Tensor]:
+    """Advantages and returns by generalised advantage estimation (Schulman et al. 2016, eq. 16).
+    The value after the last token is 0, cut off or not, as in TRL."""
+    advantages = torch.zeros_like(rewards)
+    following, next_value = torch.zeros_like(rewards[:, 0]), torch.zeros_like(rewards[:, 0])
+    for t in reversed(range(rewards.shape[1])):
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        following = torch.where(mask[:, t], delta + gamma * lam * following, 0.0)
+        next_value = torch.where(mask[:, t], values[:, t], 0.0)
+        advantages[:, t] = following
+    return advantages, torch.where(mask, advantages + values, 0.0)
+
+
+def clipped_policy_loss(
+    new: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, cliprange: float
+) -> tuple[Tensor, Tensor]:
+    """PPO's clipped surrogate (Schulman et al. 2017, eq. 7), negated; and the share of tokens
+    where the clip binds."""
+    ratio = torch.where(mask, new - old, 0.0).exp()
+    unclipped = -advantages * ratio
+    clipped = -advantages * ratio.clamp(1 - cliprange, 1 + cliprange)
+    loss = masked_mean(torch.maximum(unclipped, clipped), mask)
+    return loss, masked_mean((clipped > unclipped).float(), mask)
+
+
+def clipped_value_loss(
+    new: Tensor, old: Tensor, returns: Tensor, mask: Tensor, cliprange: float
+) -> tuple[Tensor, Tensor]:
+    """Half the squared error of the value head, clipped around the old values; and the share of
+    tokens where the clip binds."""
+    near = torch.maximum(torch.minimum(new, old + cliprange), old - cliprange)
+    unclipped, clipped = (new - returns) ** 2, (near - returns) ** 2
+    loss = 0.5 * masked_mean(torch.maximum(unclipped, clipped), mask)
+    return loss, masked_mean((clipped > unclipped).float(), mask)
+
+
+def variance_explained(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """1 - Var(returns - values) / Var(returns): 1 for a perfect value head, 0 for a useless one."""
+    total = masked_var(returns, mask)
+    return float(1 - masked_var(returns - values, mask) / total) if total > 0 else 0.0

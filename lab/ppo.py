@@ -1,0 +1,354 @@
+"""Proximal policy optimisation for language models, one update at a time.
+
+The definition is TRL 1.12's PPOTrainer, which follows openai/lm-human-preferences (Ziegler et al.
+2019) and "The N implementation details of RLHF with PPO" (Huang et al. 2024). A completion is an
+episode, a token an action; the score comes at its last token, the KL penalty at each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .errors import BadSetting, LabError, TrainingStopped
+from .formulas import (
+    adapted_kl_coef,
+    clipped_policy_loss,
+    clipped_value_loss,
+    gae,
+    kl_per_token,
+    masked_mean,
+    masked_var,
+    token_rewards,
+    variance_explained,
+    whiten,
+)
+from .policy import Policy
+from .runs import Run
+from .sampling import Samples, logprobs, sample
+
+ScoreFunction = Callable[[list[str], Samples], Sequence[float]]
+"""Scores of completions: (prompts, samples) -> one number a row."""
+
+
+@dataclass(frozen=True)
+class PPOSettings:
+    """Names and meanings are TRL's. Those in LIVE may be changed between updates."""
+
+    batch_size: int = 16  # episodes an update
+    num_ppo_epochs: int = 2
+    num_mini_batches: int = 1
+    max_new_tokens: int = 24
+    temperature: float = 1.0
+    learning_rate: float = 2e-4
+    kl_coef: float = 0.1
+    kl_target: float | None = 8.0  # nats; None keeps kl_coef fixed
+    horizon: int = 32  # episodes over which an adaptive kl_coef may grow or shrink by a fifth
+    kl_estimator: Literal["k1", "k3"] = "k1"
+    gamma: float = 1.0
+    lam: float = 0.95
+    cliprange: float = 0.2
+    cliprange_value: float = 0.2
+    vf_coef: float = 0.1
+    whiten_rewards: bool = False
+    missing_eos_penalty: float | None = None
+    max_grad_norm: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if value is None and name in ("missing_eos_penalty", "kl_target"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise BadSetting(f"{name}={value!r}: give a number from {low} to {high}.")
+            if not low <= value <= high:
+                raise BadSetting(f"{name}={value}: give a number from {low} to {high}.")
+        if self.kl_estimator not in ("k1", "k3"):
+            raise BadSetting(f'kl_estimator={self.kl_estimator!r}: give "k1" or "k3".')
+        if self.num_mini_batches > self.batch_size:
+            raise BadSetting(
+                f"num_mini_batches={self.num_mini_batches}: give at most batch_size, which is "
+                f"{self.batch_size}."
+            )
+
+    @classmethod
+    def of(cls, settings: dict) -> PPOSettings:
+        """Settings by name. Raises BadSetting for a name that there is not."""
+        names = [f.name for f in fields(cls)]
+        if unknown := sorted(set(settings) - set(names)):
+            raise BadSetting(f"Unknown setting {unknown[0]!r}. PPO has: {', '.join(names)}.")
+        return cls(**settings)
+
+
+RANGES = {
+    "batch_size": (1, 1024),
+    "num_ppo_epochs": (1, 32),
+    "num_mini_batches": (1, 1024),
+    "max_new_tokens": (1, 4096),
+    "temperature": (0.05, 5),
+    "learning_rate": (0, 1),
+    "kl_coef": (0, 100),
+    "kl_target": (0.01, 1000),
+    "horizon": (1, 1_000_000),
+    "gamma": (0, 1),
+    "lam": (0, 1),
+    "cliprange": (0.001, 10),
+    "cliprange_value": (0.001, 1000),
+    "vf_coef": (0, 100),
+    "missing_eos_penalty": (0, 1000),
+    "max_grad_norm": (0.001, 1e6),
+    "seed": (0, 2**31 - 1),
+}
+LIVE = ("learning_rate", "kl_coef", "kl_target", "cliprange", "temperature")
+CHECKPOINT_EVERY = 5  # updates; a checkpoint is weights and two Adam moments, 0.3 GB for SmolLM2
+SAMPLES_KEPT = 4  # completions of each update that go into the history
+
+
+class PPO:
+    """Trains a copy of a reference policy against a score.
+
+    Args:
+        reference: what the run starts from and is held close to. It is not changed.
+        score: any function of prompts and samples; the lab gives a pinned reward model.
+        prompts: what to answer; each pass over them has an order of its own.
+        settings: see PPOSettings.
+        run: where history and checkpoints go; an existing run is continued. None: memory only.
+
+    Everything random follows from (seed, update), so the same seed gives the same run.
+    """
+
+    def __init__(
+        self,
+        reference: Policy,
+        score: ScoreFunction,
+        prompts: Sequence[str],
+        settings: PPOSettings | None = None,
+        run: Run | None = None,
+    ) -> None:
+        if not prompts:
+            raise LabError("PPO needs at least one prompt to answer.")
+        self.reference, self.score, self.prompts = reference, score, list(prompts)
+        self.settings = settings or PPOSettings()
+        self.run = run
+        self.policy = reference.copy()
+        self.value_head = nn.Linear(reference.trunk.hidden_size, 1).to(reference.trunk.device)
+        nn.init.zeros_(self.value_head.weight)  # so that training starts from advantages alone
+        nn.init.zeros_(self.value_head.bias)
+        self.parameters = [p for p in self.policy.parameters() if p.requires_grad]
+        self.parameters += self.value_head.parameters()
+        self.optimizer = torch.optim.Adam(self.parameters, lr=self.settings.learning_rate, eps=1e-5)
+        self.update = 0
+        self.samples: Samples | None = None
+        self.last_samples: list[dict] = []
+        self._history: list[dict] = []
+        if run is not None and (saved := run.load()) is not None:
+            self.restore(*saved)
+
+    @property
+    def history(self) -> list[dict]:
+        """The metrics of every update so far."""
+        return self.run.history if self.run else self._history
+
+    def change(self, **settings: float) -> None:
+        """Change settings named in LIVE from the next update on. A kl_coef given by hand stays
+        as it is: it ends the adaptive one."""
+        if unknown := set(settings) - set(LIVE):
+            raise BadSetting(
+                f"{', '.join(sorted(unknown))} can't be changed during a run. "
+                f"These can: {', '.join(LIVE)}."
+            )
+        if "kl_coef" in settings:
+            settings = {"kl_target": None, **settings}
+        self.settings = replace(self.settings, **settings)
+
+    def step(self) -> dict[str, float]:
+        """One update: rollout, scoring, epochs of training. Returns the metrics, TRL's names.
+
+        Raises:
+            TrainingStopped: a loss or gradient was not finite; weights are those before it.
+        """
+        start, s = time.perf_counter(), self.settings
+        self.update += 1
+        try:
+            prompts, samples = self._rollout()
+            scores = torch.tensor(self.score(prompts, samples), dtype=torch.float32)
+            scores = scores.to(samples.ids.device)
+            if not scores.isfinite().all():
+                raise TrainingStopped("The score of a completion is not a finite number.")
+            if s.missing_eos_penalty is not None:
+                scores = scores - s.missing_eos_penalty * ~samples.finished
+            with torch.no_grad():
+                reference, _ = logprobs(self.reference, samples, s.temperature)
+            mask, old, values = samples.completion_mask, samples.logprobs, samples.values
+
+            kl = kl_per_token(old, reference, s.kl_estimator)
+            rewards = token_rewards(scores, kl, samples.lengths, s.kl_coef)
+            if s.whiten_rewards:
+                rewards = whiten(rewards, mask, shift_mean=False)
+            advantages, returns = gae(rewards, values, mask, s.gamma, s.lam)
+            advantages = whiten(advantages, mask)
+
+            stats = self._train(samples, old, values, advantages, returns)
+        except TrainingStopped as error:
+            self.update -= 1
+            raise TrainingStopped(
+                f"Update {self.update + 1} stopped: {error} The weights are those before it. "
+                "Try a smaller learning_rate or a larger kl_coef."
+            ) from None
+
+        seconds = time.perf_counter() - start
+        non_score = (-s.kl_coef * kl).sum(1).mean().item()
+        metrics = {
+            "update": self.update,
+            "episode": self.update * s.batch_size,
+            "eps": s.batch_size / seconds,
+            "objective/kl": kl.sum(1).mean().item(),
+            "objective/entropy": (-old).sum(1).mean().item(),
+            "objective/scores": scores.mean().item(),
+            "objective/scores_std": scores.std(correction=0).item(),
+            "objective/non_score_reward": non_score,
+            "objective/rlhf_reward": scores.mean().item() + non_score,
+            "objective/kl_coef": s.kl_coef,
+            **stats,
+            "val/var_explained": variance_explained(values, returns, mask),
+            "val/num_eos_tokens": int(samples.finished.sum()),
+            "val/length": samples.lengths.float().mean().item(),
+            **{name: getattr(s, name) for name in ("learning_rate", "cliprange", "temperature")},
+            "seconds": seconds,
+        }
+        if (target := self.settings.kl_target) is not None:  # a person may have ended it meanwhile
+            gain = s.batch_size / s.horizon
+            coef = adapted_kl_coef(s.kl_coef, metrics["objective/kl"], target, gain)
+            self.settings = replace(self.settings, kl_coef=coef)
+        self._record(metrics, prompts, samples, scores)
+        return metrics
+
+    def _rollout(self) -> tuple[list[str], Samples]:
+        s = self.settings
+        prompts = [self.prompts[i] for i in self._order()]
+        room = s.max_new_tokens
+        ids = [self.policy.trunk.encode(p, room) for p in prompts]
+        seed = int(np.random.SeedSequence([s.seed, self.update]).generate_state(1)[0])
+        samples = sample(
+            self.policy, ids, max_new_tokens=room, temperature=s.temperature, seed=seed,
+            value_head=self.value_head,
+        )
+        if not samples.logprobs.isfinite().all():
+            raise TrainingStopped("the policy's log-probs are not finite.")
+        return prompts, samples
+
+    def _order(self) -> list[int]:
+        """Which prompts this update answers: shuffled passes, one after the other."""
+        n, size = len(self.prompts), self.settings.batch_size
+        first = (self.update - 1) * size
+        orders = {
+            k: np.random.default_rng([self.settings.seed, k]).permutation(n)
+            for k in range(first // n, (first + size - 1) // n + 1)
+        }
+        return [int(orders[i // n][i % n]) for i in range(first, first + size)]
+
+    def _train(self, samples: Samples, old, values, advantages, returns) -> dict[str, float]:
+        """Epochs of clipped updates on one rollout. The log-probs and values from sampling are
+        the old ones, so the first epoch needs no forward pass of its own to get them."""
+        s, stats = self.settings, []
+        for group in self.optimizer.param_groups:
+            group["lr"] = s.learning_rate
+        for epoch in range(s.num_ppo_epochs):
+            rng = np.random.default_rng([s.seed, self.update, epoch])
+            order = torch.from_numpy(rng.permutation(len(samples)))
+            for rows in order.chunk(s.num_mini_batches):
+                batch = samples.rows(rows)
+                mask = batch.completion_mask
+                new, hidden = logprobs(self.policy, batch, s.temperature)
+                new_values = self.value_head(hidden).squeeze(-1)
+                policy_loss, clipped = clipped_policy_loss(
+                    new, old[rows], advantages[rows], mask, s.cliprange
+                )
+                value_loss, value_clipped = clipped_value_loss(
+                    new_values, values[rows], returns[rows], mask, s.cliprange_value
+                )
+                loss = policy_loss + s.vf_coef * value_loss
+                self._descend(loss)
+                difference = torch.where(mask, new - old[rows], 0.0).detach()
+                ratio = difference.exp()
+                stats.append({
+                    "policy/approxkl_avg": masked_mean(0.5 * difference**2, mask),
+                    "policy/clipfrac_avg": clipped,
+                    "loss/policy_avg": policy_loss.detach(),
+                    "loss/value_avg": value_loss.detach(),
+                    "val/clipfrac_avg": value_clipped,
+                    "val/ratio": masked_mean(ratio, mask),
+                    "val/ratio_var": masked_var(ratio, mask),
+                })
+        return {name: float(sum(row[name] for row in stats) / len(stats)) for name in stats[0]}
+
+    def _descend(self, loss: Tensor) -> None:
+        """One step of the optimizer, if loss and gradient are finite."""
+        if not loss.isfinite():
+            raise TrainingStopped("the loss is not a finite number.")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
+        if not norm.isfinite():
+            raise TrainingStopped("the gradient is not finite.")
+        self.optimizer.step()
+
+    def _record(self, metrics: dict, prompts: list[str], samples: Samples, scores: Tensor) -> None:
+        self.samples = samples
+        texts = [self.policy.trunk.decode(ids) for ids in samples.token_lists()]
+        rows = zip(prompts, texts, scores.tolist(), strict=True)
+        self.last_samples = [{"prompt": p, "completion": c, "score": x} for p, c, x in rows]
+        if self.run is None:
+            self._history.append(metrics)
+            return
+        self.run.append(metrics, self.last_samples[:SAMPLES_KEPT])
+        if self.update % CHECKPOINT_EVERY == 0:
+            self.save()
+
+    def train(self, updates: int, on_update: Callable[[dict], None] | None = None) -> list[dict]:
+        """`step()` so many times, then save. Returns the metrics of these updates."""
+        rows = []
+        for _ in range(updates):
+            rows.append(self.step())
+            if on_update:
+                on_update(rows[-1])
+        self.save()
+        return rows
+
+    def save(self) -> None:
+        """Write the checkpoint; without a run there is nowhere to write to, and nothing is."""
+        if self.run is not None and self.run.checkpoint_update != self.update:
+            self.run.save(*self.snapshot())
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict]:
+        """All that the next update depends on: tensors and a JSON state."""
+        tensors = {f"policy.{k}": v for k, v in self.policy.trainable_state().items()}
+        tensors |= {f"value_head.{k}": v for k, v in self.value_head.state_dict().items()}
+        for i, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{k}": v for k, v in moments.items()}
+        return tensors, {"update": self.update, "settings": asdict(self.settings)}
+
+    def restore(self, tensors: dict[str, Tensor], state: dict) -> None:
+        """Go back to what `snapshot` gave."""
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            length = len(prefix) + 1
+            return {k[length:]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
+
+        self.policy.load_trainable_state(under("policy"))
+        self.value_head.load_state_dict(under("value_head"))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in under("optimizer").items():
+            index, key = name.split(".")
+            moments.setdefault(int(index), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.settings = PPOSettings.of(state["settings"])
+        self.update = state["update"]

@@ -1,0 +1,93 @@
+"""Prompts: what the policy is asked. Each has a topic and a kind, and is train or held out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import BadPrompts
+
+KINDS = ("creative", "advice", "explain", "opinion", "factual", "harmful", "lookalike")
+SHIPPED = Path(__file__).resolve().parent.parent / "data" / "prompts.jsonl"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt. `kind` "lookalike" is harmless but sounds harmful; "custom" is a user's own."""
+
+    text: str
+    topic: str = ""
+    kind: str = "custom"
+    split: str = "train"
+
+
+def load_prompts(source: str | Path | Iterable[str] | None = None) -> list[Prompt]:
+    """Prompts from a file, from a list of texts, or (None) those that the lab ships.
+
+    A `.jsonl` file has an object a line with "prompt" and, if wanted, "topic", "kind" and "split"
+    ("train" or "heldout"); any other file has a prompt a line. Where nothing is held out, every
+    fourth prompt is: accuracy on prompts that were never ranked needs some.
+
+    Raises:
+        BadPrompts: names the file and the line.
+    """
+    if source is None:
+        source = SHIPPED
+    if isinstance(source, (str, Path)):
+        prompts = read_file(Path(source))
+        where = str(source)
+    else:
+        prompts = [Prompt(text=check_text(text, "the list of prompts")) for text in source]
+        where = "the list of prompts"
+    if not prompts:
+        raise BadPrompts(f"{where} holds no prompts. Give one prompt a line.")
+    prompts = list({p.text: p for p in prompts}.values())
+    if all(p.split == "train" for p in prompts):
+        prompts = hold_out(prompts)
+    return prompts
+
+
+def read_file(path: Path) -> list[Prompt]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise BadPrompts(f"There is no prompt file {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadPrompts(f"{path} could not be read as UTF-8 text: {error}") from error
+    numbered = [(i, line.strip()) for i, line in enumerate(lines, 1) if line.strip()]
+    if path.suffix != ".jsonl":
+        return [Prompt(text=line) for _, line in numbered]
+    return [parse_line(line, f"{path}, line {i}") for i, line in numbered]
+
+
+def parse_line(line: str, where: str) -> Prompt:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadPrompts(f"{where}: not valid JSON ({error}).") from None
+    if not isinstance(row, dict):
+        raise BadPrompts(f'{where}: expected an object like {{"prompt": "..."}}.')
+    split = row.get("split", "train")
+    if split not in ("train", "heldout"):
+        raise BadPrompts(f'{where}: "split" is {split!r}; it must be "train" or "heldout".')
+    kind, topic = row.get("kind", "custom"), row.get("topic", "")
+    if not (isinstance(kind, str) and isinstance(topic, str)):
+        raise BadPrompts(f'{where}: "kind" and "topic" must be text.')
+    return Prompt(text=check_text(row.get("prompt"), where), topic=topic, kind=kind, split=split)
+
+
+def check_text(text: object, where: str) -> str:
+    """The text without lone surrogates, which no file or database can hold."""
+    if not isinstance(text, str) or not text.strip():
+        raise BadPrompts(f'{where}: "prompt" must be a text that is not empty, not {text!r}.')
+    return text.encode("utf-8", "replace").decode("utf-8").strip()
+
+
+def hold_out(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Every fourth prompt is held out; a single prompt is not."""
+    return [
+        Prompt(p.text, p.topic, p.kind, "heldout" if i % 4 == 3 else "train")
+        for i, p in enumerate(prompts)
+    ]

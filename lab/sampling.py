@@ -1,0 +1,228 @@
+"""Batched sampling that keeps what training needs: ids, log-probs, lengths, trunk states.
+
+Prompts are padded on the left, so that all completions start in the same column:
+
+    [ pad pad prompt prompt | completion completion eos pad ]
+      <------ prompt_width -->
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from .errors import BadSetting
+from .policy import Policy, Trunk
+
+
+@dataclass
+class Samples:
+    """Completions of a batch of prompts. B rows, P columns of prompt, C of completion, H hidden.
+
+    Attributes:
+        ids: token ids [B, P + C]; filler past the ends.
+        mask: [B, P + C], true on real tokens. It comes from lengths, never from comparing ids.
+        prompt_width: P.
+        lengths: tokens of each completion [B], a sampled end-of-sequence token included.
+        finished: [B], true where the model ended by itself.
+        logprobs: log-prob of each sampled token [B, C] at the sampling temperature; 0 past the end.
+        values: the value head's output before each token [B, C]; None unless asked for.
+        inputs: what tops start from: trunk states [B, P + C, H], or `ids` without a split.
+        states: trunk states [B, P + C, H] for the reward head.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    prompt_width: int
+    lengths: Tensor
+    finished: Tensor
+    logprobs: Tensor
+    values: Tensor | None
+    inputs: Tensor
+    states: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def completion_ids(self) -> Tensor:
+        return self.ids[:, self.prompt_width :]
+
+    @property
+    def completion_mask(self) -> Tensor:
+        return self.mask[:, self.prompt_width :]
+
+    def token_lists(self) -> list[list[int]]:
+        """Each completion's token ids, without filler."""
+        rows = zip(self.completion_ids.tolist(), self.lengths.tolist(), strict=True)
+        return [ids[:length] for ids, length in rows]
+
+    def rows(self, index: Tensor) -> Samples:
+        """The same, of some rows."""
+        picked = {
+            name: value[index] if isinstance(value, Tensor) else value
+            for name, value in vars(self).items()
+        }
+        return Samples(**picked)
+
+    def features(self) -> Tensor:
+        """Mean of the trunk states over each completion [B, H]."""
+        return Trunk.pool(self.states[:, self.prompt_width :], self.completion_mask)
+
+
+@torch.no_grad()
+def sample(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int = 24,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    value_head: nn.Module | None = None,
+    on_token: Callable[[int], None] | None = None,
+) -> Samples:
+    """Draw one completion for each prompt (token ids; repeat a prompt to draw several).
+
+    Args:
+        max_new_tokens: where a completion that has not ended is cut off.
+        temperature: logits are divided by it, for the log-probs too; 0 takes the likeliest token.
+        top_p: nucleus sampling, for exploring. Rollouts need 1.0: log-probs are then exact.
+        seed: the same seed gives every model the same random numbers, row by row.
+        value_head: evaluated on the hidden state that each token is drawn from.
+        on_token: called with the number of tokens drawn so far, for progress.
+    """
+    check_sampling(max_new_tokens, temperature, top_p)
+    trunk, device = policy.trunk, policy.trunk.device
+    ids, mask = pad_left(prompts, trunk.pad_id, device)
+    rows, width = ids.shape
+    generator = torch.Generator().manual_seed(seed)
+    uniforms = torch.rand(rows, max_new_tokens, generator=generator).to(device)
+    eos = torch.tensor(sorted(trunk.eos_ids), device=device)
+
+    trunk_cache = DynamicCache(config=trunk.body.config) if trunk.split else None
+    top_cache = DynamicCache(config=policy.top.config)
+    alive = torch.ones(rows, dtype=torch.bool, device=device)
+    tokens, logprobs, values, inputs = [], [], [], []
+    step_ids, positions = ids, None
+    for t in range(max_new_tokens):
+        step = policy.inputs(step_ids, mask, trunk_cache, positions)
+        inputs.append(step)
+        hidden = policy.hidden(step, mask, top_cache, positions)[:, -1]
+        token, logprob = draw(policy.logits(hidden), temperature, top_p, uniforms[:, t])
+        tokens.append(torch.where(alive, token, trunk.pad_id))
+        logprobs.append(torch.where(alive, logprob, 0.0))
+        if value_head is not None:
+            values.append(torch.where(alive, value_head(hidden).squeeze(-1), 0.0))
+        mask = torch.cat([mask, alive[:, None]], 1)
+        alive = alive & ~torch.isin(token, eos)
+        if on_token:
+            on_token(t + 1)
+        if not alive.any():
+            break
+        step_ids, positions = tokens[-1][:, None], (mask.sum(1, keepdim=True) - 1)
+
+    ids = torch.cat([ids, torch.stack(tokens, 1)], 1)
+    if trunk.split:
+        # The last token was drawn but never read: read it once, so that a rollout is pooled over
+        # the same positions as a stored completion.
+        last_positions = mask.sum(1, keepdim=True) - 1
+        inputs.append(policy.inputs(ids[:, -1:], mask, trunk_cache, last_positions))
+        states = torch.cat(inputs, 1)
+    else:
+        states = trunk.states(ids, mask)
+    return Samples(
+        ids=ids,
+        mask=mask,
+        prompt_width=width,
+        lengths=mask[:, width:].sum(1),
+        finished=~alive,
+        logprobs=torch.stack(logprobs, 1),
+        values=torch.stack(values, 1) if values else None,
+        inputs=states if trunk.split else ids,
+        states=states,
+    )
+
+
+def draw(logits: Tensor, temperature: float, top_p: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """One token a row from logits [B, V], by inverting the cumulative distribution at `uniform`
+    [B]; and its log-prob. (One random number a row: `torch.multinomial` draws one for each word
+    of the vocabulary, which was 18 % of generation.)"""
+    if temperature == 0:
+        token = logits.argmax(-1)
+        return token, logits.log_softmax(-1).gather(1, token[:, None])[:, 0]
+    scaled = logits / temperature
+    log_total = scaled.logsumexp(-1, keepdim=True)
+    probs = (scaled - log_total).exp()
+    if top_p < 1:
+        probs = keep_nucleus(probs, top_p)
+    cumulative = probs.cumsum(-1)
+    total = cumulative[:, -1:]
+    # Just below the total even after rounding, so that the drawn token always has mass.
+    point = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros(1)))
+    token = torch.searchsorted(cumulative, point, right=True).clamp(max=logits.shape[1] - 1)
+    return token[:, 0], (scaled.gather(1, token) - log_total)[:, 0]
+
+
+def keep_nucleus(probs: Tensor, top_p: float) -> Tensor:
+    """Zero all but the smallest set of tokens whose mass reaches top_p (Holtzman et al. 2020)."""
+    ordered, index = probs.sort(-1, descending=True)
+    kept = ordered.cumsum(-1) - ordered < top_p
+    return torch.zeros_like(probs).scatter(-1, index, torch.where(kept, ordered, 0.0))
+
+
+def read(trunk: Trunk, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]):
+    """Features [B, H] of stored completions: the same numbers as `Samples.features()`."""
+    device = trunk.device
+    ids, mask = pad_left(prompts, trunk.pad_id, device)
+    width = max((len(c) for c in completions), default=0)
+    tail = torch.full((len(completions), width), trunk.pad_id)
+    tail_mask = torch.zeros(len(completions), width, dtype=torch.bool)
+    for row, completion in enumerate(completions):
+        tail[row, : len(completion)] = torch.tensor(completion, dtype=torch.long)
+        tail_mask[row, : len(completion)] = True
+    ids = torch.cat([ids, tail.to(device)], 1)
+    mask = torch.cat([mask, tail_mask.to(device)], 1)
+    states = trunk.states(ids, mask)
+    return Trunk.pool(states[:, -width:], tail_mask.to(device))
+
+
+def pad_left(rows: Sequence[Sequence[int]], pad_id: int, device) -> tuple[Tensor, Tensor]:
+    """Token ids and mask [B, longest row], filler on the left."""
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_id)
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, width - len(row) :] = torch.tensor(row)
+        mask[i, width - len(row) :] = True
+    return ids.to(device), mask.to(device)
+
+
+def check_sampling(max_new_tokens: int, temperature: float, top_p: float) -> None:
+    """Raises BadSetting where a sampling setting is out of its range."""
+    if not 1 <= max_new_tokens <= 4096:
+        raise BadSetting(f"max_new_tokens={max_new_tokens}: give a number from 1 to 4096.")
+    if not 0 <= temperature <= 5:
+        raise BadSetting(f"temperature={temperature}: give a number from 0 to 5.")
+    if not 0 < top_p <= 1:
+        raise BadSetting(f"top_p={top_p}: give a number above 0, up to 1.")
+
+
+def logprobs(policy: Policy, samples: Samples, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Log-prob [B, C] of each sampled token under a policy, 0 past the ends; and the hidden
+    states [B, C, H] that the tokens were drawn from.
+
+    Logits are computed for real tokens alone, never for filler and never for the prompt.
+    """
+    hidden = policy.hidden(samples.inputs, samples.mask)
+    first = samples.prompt_width - 1  # the state before a token is the one that predicts it
+    hidden = hidden[:, first : first + samples.completion_ids.shape[1]]
+    mask = samples.completion_mask
+    logits = policy.logits(hidden[mask]) / (temperature or 1.0)
+    chosen = logits.gather(1, samples.completion_ids[mask][:, None])[:, 0]
+    result = torch.zeros(mask.shape, device=mask.device)
+    return result.masked_scatter(mask, chosen - logits.logsumexp(-1)), hidden

@@ -1,0 +1,298 @@
+"""The preferences of a study, in SQLite: a row a completion, a row a ranking. Nothing is deleted."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from .errors import DamagedStudy, LabError
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE completions (
+    id INTEGER PRIMARY KEY, prompt TEXT NOT NULL, text TEXT NOT NULL, token_ids TEXT NOT NULL,
+    finished INTEGER NOT NULL, model TEXT NOT NULL, source TEXT NOT NULL, policy TEXT NOT NULL,
+    sampling TEXT NOT NULL, created REAL NOT NULL);
+CREATE INDEX completions_by_prompt ON completions (prompt);
+CREATE TABLE rankings (
+    id INTEGER PRIMARY KEY, prompt TEXT NOT NULL, tiers TEXT, shown TEXT NOT NULL,
+    selection_probability REAL, rater TEXT NOT NULL, simulated INTEGER NOT NULL, seconds REAL,
+    predicted TEXT, created REAL NOT NULL, undone REAL);
+CREATE TABLE features (
+    completion INTEGER NOT NULL REFERENCES completions (id), extractor TEXT NOT NULL,
+    vector BLOB NOT NULL, PRIMARY KEY (completion, extractor));
+"""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A sampled text with all that made it. `policy` is "reference" or "<run>@<update>"."""
+
+    prompt: str
+    text: str
+    token_ids: tuple[int, ...]
+    finished: bool
+    model: str = ""
+    source: str = ""
+    policy: str = "reference"
+    sampling: dict = field(default_factory=dict, hash=False)
+    id: int = 0
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A judgement of the completions of one prompt.
+
+    Attributes:
+        tiers: completion ids from best to worst; those in one tier are tied. None: skipped.
+        shown: completion ids in the order on screen.
+        selection_probability: how likely this prompt was chosen; None if a person chose it.
+        predicted: the reward model's score of each shown completion *before* this ranking, or
+            None if there was no model yet. Prequential accuracy comes from it.
+    """
+
+    prompt: str
+    tiers: tuple[tuple[int, ...], ...] | None
+    shown: tuple[int, ...]
+    rater: str = "me"
+    simulated: bool = False
+    selection_probability: float | None = None
+    seconds: float | None = None
+    predicted: tuple[float, ...] | None = None
+    created: float = 0.0
+    id: int = 0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preference pair of completion ids. Target 1: `chosen` was preferred; ½: a tie.
+    The pairs of a ranking of k weigh 1/C(k,2) each, so that no ranking outvotes another."""
+
+    prompt: str
+    chosen: int
+    rejected: int
+    target: float
+    weight: float
+    ranking: int
+
+
+def pairs_of(ranking: Ranking) -> list[Pair]:
+    """All C(k,2) preference pairs of a ranking, ties included."""
+    if ranking.tiers is None:
+        return []
+    place = {c: i for i, tier in enumerate(ranking.tiers) for c in tier}
+    pairs = []
+    for a, b in combinations(place, 2):  # in order of preference, since tiers are
+        target = 0.5 if place[a] == place[b] else 1.0
+        pairs.append(Pair(ranking.prompt, a, b, target, 0.0, ranking.id))
+    return [Pair(p.prompt, p.chosen, p.rejected, p.target, 1 / len(pairs), p.ranking) for p in pairs]
+
+
+class PreferenceStore:
+    """Completions, rankings and cached features of one study.
+
+    Safe to use from several threads and several notebooks: one connection behind a lock, and a
+    rollback journal with `synchronous=FULL`, since WAL fails on network home folders. When a
+    method that writes has returned, the row is on disk.
+
+    Raises:
+        DamagedStudy: the file is no sound store. It is kept aside under another name.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = threading.RLock()
+        new = not self.path.exists() or self.path.stat().st_size == 0
+        self._db = sqlite3.connect(self.path, check_same_thread=False, timeout=30)
+        try:
+            self._db.execute("PRAGMA synchronous=FULL")
+            if new:
+                with self._db:
+                    self._db.executescript(SCHEMA)
+                    self._write("INSERT INTO meta VALUES ('schema_version', ?)", (SCHEMA_VERSION,))
+            sound = self._db.execute("PRAGMA quick_check").fetchone()[0] == "ok"
+            version = int(self._meta("schema_version")) if sound else 0
+        except (sqlite3.DatabaseError, TypeError, ValueError):
+            sound, version = False, 0
+        if not sound:
+            self._db.close()
+            raise keep_aside(
+                self.path, "The next opening starts an empty store; `sqlite3 FILE .recover` may "
+                "bring back what the old one holds."
+            )
+        if version > SCHEMA_VERSION:
+            self._db.close()
+            raise LabError(
+                f"{self.path} was written by a newer lab (schema {version}; this one knows "
+                f"{SCHEMA_VERSION}). Update the lab; the file is untouched."
+            )
+
+    def close(self) -> None:
+        """Close the file. Nothing needs saving: everything acknowledged is on disk."""
+        with self._lock:
+            self._db.close()
+
+    def _write(self, sql: str, values: Sequence) -> int:
+        with self._lock, self._db:
+            return self._db.execute(sql, values).lastrowid
+
+    def _read(self, sql: str, values: Sequence = ()) -> list[tuple]:
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    def _meta(self, key: str) -> str | None:
+        rows = self._read("SELECT value FROM meta WHERE key = ?", (key,))
+        return rows[0][0] if rows else None
+
+    # Completions
+
+    def add_completions(
+        self, completions: Iterable[Completion], extractor: str = "", features=None
+    ) -> list[int]:
+        """Store completions, with their features [n, H] where they are known. Returns the ids."""
+        ids = []
+        with self._lock, self._db:
+            for i, c in enumerate(completions):
+                row = (c.prompt, clean(c.text), json.dumps(c.token_ids), c.finished, c.model)
+                row += (c.source, c.policy, json.dumps(c.sampling), time.time())
+                sql = "INSERT INTO completions VALUES (NULL,?,?,?,?,?,?,?,?,?)"
+                ids.append(self._db.execute(sql, row).lastrowid)
+                if features is not None:
+                    self._add_feature(ids[-1], extractor, features[i])
+        return ids
+
+    def completions(self, prompt: str | None = None, policy: str | None = None) -> list[Completion]:
+        """Stored completions, oldest first; of one prompt, or of one policy, if given."""
+        sql = "SELECT * FROM completions WHERE (?1 IS NULL OR prompt = ?1)"
+        sql += " AND (?2 IS NULL OR policy = ?2) ORDER BY id"
+        return [as_completion(row) for row in self._read(sql, (prompt, policy))]
+
+    def completion(self, id: int) -> Completion:
+        """One completion by its id."""
+        rows = self._read("SELECT * FROM completions WHERE id = ?", (id,))
+        if not rows:
+            raise LabError(f"There is no completion {id} in {self.path}.")
+        return as_completion(rows[0])
+
+    # Rankings
+
+    def add_ranking(self, ranking: Ranking) -> Ranking:
+        """Store a judgement; it is on disk when this returns.
+
+        Raises:
+            LabError: the tiers are not an arrangement of the completions shown.
+        """
+        if ranking.tiers is not None:
+            placed = [c for tier in ranking.tiers for c in tier]
+            if sorted(placed) != sorted(ranking.shown) or len(set(placed)) != len(placed):
+                raise LabError(
+                    f"The tiers {ranking.tiers} are not an arrangement of the completions shown "
+                    f"{ranking.shown}: each must be in exactly one tier."
+                )
+        created = time.time()
+        row = (ranking.prompt, json.dumps(ranking.tiers), json.dumps(ranking.shown))
+        row += (ranking.selection_probability, clean(ranking.rater), ranking.simulated)
+        row += (ranking.seconds, json.dumps(ranking.predicted), created)
+        id = self._write("INSERT INTO rankings VALUES (NULL,?,?,?,?,?,?,?,?,?,NULL)", row)
+        return Ranking(**{**vars(ranking), "id": id, "created": created})
+
+    def rankings(self, skipped: bool = False) -> list[Ranking]:
+        """Rankings that stand, oldest first; with `skipped`, the skipped prompts as well."""
+        sql = "SELECT * FROM rankings WHERE undone IS NULL ORDER BY id"
+        found = [as_ranking(row) for row in self._read(sql)]
+        return [r for r in found if skipped or r.tiers is not None]
+
+    def undo(self, rater: str | None = None) -> Ranking | None:
+        """Take back the last judgement that stands (of one rater, if given). The row stays in the
+        store, marked. Returns what was taken back, or None if there was nothing."""
+        with self._lock:
+            last = [r for r in self.rankings(skipped=True) if rater in (None, r.rater)][-1:]
+            for ranking in last:
+                self._write(
+                    "UPDATE rankings SET undone = ? WHERE id = ?", (time.time(), ranking.id)
+                )
+        return last[0] if last else None
+
+    def pairs(self) -> list[Pair]:
+        """The preference pairs of all rankings that stand."""
+        return [pair for ranking in self.rankings() for pair in pairs_of(ranking)]
+
+    # Features
+
+    def _add_feature(self, completion: int, extractor: str, vector) -> None:
+        blob = np.asarray(vector, dtype="<f4").tobytes()
+        sql = "INSERT OR REPLACE INTO features VALUES (?,?,?)"
+        self._db.execute(sql, (completion, extractor, blob))
+
+    def add_features(self, ids: Sequence[int], extractor: str, features) -> None:
+        """Keep features [n, H] of completions under an extractor's name."""
+        with self._lock, self._db:
+            for id, vector in zip(ids, features, strict=True):
+                self._add_feature(id, extractor, vector)
+
+    def features(self, extractor: str, after: int = 0) -> dict[int, np.ndarray]:
+        """Cached features [H] by completion id, of completions newer than the id `after`."""
+        sql = "SELECT completion, vector FROM features WHERE extractor = ? AND completion > ?"
+        return {i: np.frombuffer(v, "<f4") for i, v in self._read(sql, (extractor, after))}
+
+    # Onward
+
+    def export_jsonl(self, path: str | Path) -> int:
+        """Write strict pairs as lines of {"prompt", "chosen", "rejected", "weight"}; ties have no
+        place in that format. Returns how many."""
+        texts = {c.id: c.text for c in self.completions()}
+        strict = [p for p in self.pairs() if p.target == 1]
+        with Path(path).open("w", encoding="utf-8") as file:
+            for p in strict:
+                row = {"prompt": p.prompt, "chosen": texts[p.chosen]}
+                row |= {"rejected": texts[p.rejected], "weight": round(p.weight, 6)}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        return len(strict)
+
+
+def as_completion(row: tuple) -> Completion:
+    id, prompt, text, token_ids, finished, model, source, policy, sampling, _ = row
+    ids = tuple(json.loads(token_ids))
+    return Completion(
+        prompt, text, ids, bool(finished), model, source, policy, json.loads(sampling), id
+    )
+
+
+def as_ranking(row: tuple) -> Ranking:
+    id, prompt, tiers, shown, probability, rater, simulated, seconds, predicted, created, _ = row
+    tiers, predicted = json.loads(tiers), json.loads(predicted)
+    return Ranking(
+        prompt=prompt,
+        tiers=None if tiers is None else tuple(map(tuple, tiers)),
+        shown=tuple(json.loads(shown)),
+        rater=rater,
+        simulated=bool(simulated),
+        selection_probability=probability,
+        seconds=seconds,
+        predicted=None if predicted is None else tuple(predicted),
+        created=created,
+        id=id,
+    )
+
+
+def clean(text: str) -> str:
+    """Lone surrogates, which SQLite and UTF-8 can't hold, become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def keep_aside(path: Path, advice: str) -> DamagedStudy:
+    """Rename a damaged file so that nothing overwrites it; returns the error to raise."""
+    n = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{n}")).exists():
+        n += 1
+    path.rename(aside)
+    return DamagedStudy(f"{path} can't be read. It is kept as {aside.name} beside it. {advice}")

@@ -1,0 +1,94 @@
+"""The reference and the aligned model, side by side on one prompt."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+import ipywidgets as widgets
+
+from ..errors import LabError
+from ..runner import NOW
+
+if TYPE_CHECKING:
+    from ..experiment import Experiment
+
+
+class ComparePanel(widgets.VBox):
+    """Pick or type a prompt; both models answer with the same random numbers."""
+
+    def __init__(self, study: Experiment) -> None:
+        self.study = study
+        heldout = [p.text for p in study.prompts if p.split == "heldout"]
+        self.prompt = widgets.Combobox(
+            value=heldout[0] if heldout else "",
+            options=heldout,
+            ensure_option=False,
+            placeholder="pick or type a prompt",
+            description="prompt",
+            layout={"width": "70%"},
+        )
+        self.seed = widgets.BoundedIntText(0, 0, 2**31 - 1, description="seed")
+        self.seed.layout.width = "160px"
+        self.button = widgets.Button(description="Compare", button_style="primary")
+        self.button.on_click(lambda _: self.compare())
+        self.status = widgets.HTML()
+        self.answers = widgets.HTML()
+        super().__init__(
+            [
+                widgets.HBox([self.prompt, self.seed, self.button]),
+                self.status,
+                self.answers,
+            ]
+        )
+        self._say("Held-out prompts are in the list: neither rankings nor PPO have seen them.")
+
+    def compare(self) -> None:
+        """Let both models answer the prompt, in the background."""
+        prompt = self.prompt.value.strip()
+        if not prompt:
+            self._say("Type a prompt first.", alert=True)
+            return
+        self.button.disabled = True
+        self._say("Both models are writing…")
+        seed = self.seed.value
+        self.study.runner.submit(lambda: self._show(prompt, seed), NOW, self._fail)
+
+    def _show(self, prompt: str, seed: int) -> None:
+        self.answers.value = columns_html(self.study.side_by_side(prompt, seed=seed))
+        self.button.disabled = False
+        self._say(
+            "Same prompt, same random numbers. Scores are standard deviations above the "
+            "reference's average answer to this prompt."
+        )
+
+    def _fail(self, error: BaseException) -> None:
+        self.button.disabled = False
+        text = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+        self._say(text, alert=True)
+
+    def _say(self, text: str, alert: bool = False) -> None:
+        color = "var(--jp-error-color0, #a02020)" if alert else "inherit"
+        role = "alert" if alert else "status"
+        self.status.value = f'<div role="{role}" style="color: {color}">{html.escape(text)}</div>'
+
+
+def columns_html(columns: dict[str, list[dict]]) -> str:
+    """A column of answers for each policy; model text is escaped."""
+    card = (
+        "border: 1px solid var(--jp-border-color2, #ccc); border-radius: 6px; padding: 8px 10px; "
+        "margin: 6px 0; white-space: pre-wrap; line-height: 1.45"
+    )
+    cells = ""
+    for name, answers in columns.items():
+        cards = "".join(
+            f'<div style="{card}">{html.escape(a["text"])}{"" if a["finished"] else " …"}'
+            f'<div style="opacity: 0.75; font-size: 90%; margin-top: 4px">score '
+            f"{a['score']:+.2f}</div></div>"
+            for a in answers
+        )
+        cells += (
+            f'<section style="flex: 1 1 300px; min-width: 0" aria-label="{html.escape(name)}">'
+            f"<h4 style='margin: 4px 0'>{html.escape(name)}</h4>{cards}</section>"
+        )
+    return f'<div style="display: flex; flex-wrap: wrap; gap: 16px">{cells}</div>'
