@@ -1,8 +1,8 @@
 """RLHF Lab: hold the whole loop of reinforcement learning from human feedback in your hands.
 
-    import lab
-    study = lab.Experiment("first")
-    study.rank()
+import lab
+study = lab.Experiment("first")
+study.rank()
 """
 
 from importlib import import_module
@@ -29,7 +29,16 @@ _HOME = {
     "Rater": "raters",
     "load_prompts": "prompts",
 }
-__all__ = ["LabError", *sorted(_HOME)]  # noqa: PLE0604
+__all__ = [
+    "PPO",
+    "Experiment",
+    "LabError",
+    "PPOSettings",
+    "PreferenceStore",
+    "Prompt",
+    "Rater",
+    "load_prompts",
+]
 
 
 def __getattr__(name: str):

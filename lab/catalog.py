@@ -239,9 +239,9 @@ def _from_hub(name: str, tell: Tell) -> ModelFolder:
             re.fullmatch(r"model.*\.safetensors", file) for file in files
         ):
             raise UnsuitableModel(
-                f"{repo} on {endpoint} has no config.json or no model*.safetensors weights. The lab "
-                "opens no pickled weights, since opening one can run code: take a model that is "
-                "published as safetensors."
+                f"{repo} on {endpoint} has no config.json or no model*.safetensors weights. The "
+                "lab opens no pickled weights, since opening one can run code: take a model that "
+                "is published as safetensors."
             )
         wanted = filter_repo_objects(files, allow_patterns=WANTED, ignore_patterns=UNWANTED)
         total = sum(files[file] for file in wanted)
@@ -267,8 +267,8 @@ def _from_hub(name: str, tell: Tell) -> ModelFolder:
         ) from error
     except RepositoryNotFoundError as error:
         raise UnknownModel(
-            f"{endpoint} has no model {repo}, or it is private (then set HF_TOKEN), and there is no "
-            f"folder of this name here. The lab knows {_names()}."
+            f"{endpoint} has no model {repo}, or it is private (then set HF_TOKEN), and there is "
+            f"no folder of this name here. The lab knows {_names()}."
         ) from error
     except Exception as error:
         # No name look-up, no answer, a proxy's login page in place of one, a transfer that broke
@@ -292,7 +292,7 @@ def _ask_hub(repo: str, endpoint: str) -> dict[str, int]:
         try:
             api = HfApi(endpoint=endpoint)
             answers.put(api.model_info(repo, timeout=HUB_SECONDS, files_metadata=True))
-        except Exception as error:  # noqa: BLE001 - handed to the thread that waits
+        except Exception as error:  # handed to the thread that waits
             answers.put(error)
 
     threading.Thread(target=ask, name="lab-ask-hub", daemon=True).start()

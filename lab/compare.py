@@ -1,4 +1,4 @@
-"""The model as it was found and the model as it was made, on the same prompts and random numbers."""
+"""The model as found and the model as made, on the same prompts and random numbers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Answers:
 
 @dataclass
 class Comparison:
-    """Reference against aligned. Utilities are gold where a rater was given, else scores."""
+    """Reference against aligned, row by row, by the utility of one judge."""
 
     reference: Answers
     aligned: Answers
@@ -90,7 +90,11 @@ def answer(
     for first in range(0, len(prompts), CHUNK):
         ids = [trunk.encode(p, max_new_tokens) for p in prompts[first : first + CHUNK]]
         samples = sample(
-            policy, ids, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p,
+            policy,
+            ids,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
             seed=int(np.random.SeedSequence([seed, first]).generate_state(1)[0]),
         )
         if reference is not None:
@@ -108,10 +112,16 @@ def answer(
     return out
 
 
-def compare(reference: Answers, aligned: Answers, utility: Utility) -> Comparison:
-    """Judge both sets of answers to the same prompts by one utility."""
-    gold = [
-        np.array([float(utility(p, t)) for p, t in zip(a.prompts, a.texts, strict=True)])
-        for a in (reference, aligned)
-    ]
-    return Comparison(reference, aligned, *gold)
+Judge = Callable[[Answers], Sequence[float]]
+"""The utility of each answer: gold, from a rater, or the reward model's score."""
+
+
+def gold(utility: Utility) -> Judge:
+    """A rater's utility as a judge."""
+    return lambda a: [utility(p, t) for p, t in zip(a.prompts, a.texts, strict=True)]
+
+
+def compare(reference: Answers, aligned: Answers, judge: Judge) -> Comparison:
+    """Judge both sets of answers to the same prompts."""
+    utilities = [np.array(judge(answers), dtype=float) for answers in (reference, aligned)]
+    return Comparison(reference, aligned, *utilities)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .compare import Answers, Comparison, answer, compare
+from .compare import Answers, Comparison, answer, compare, gold
 from .errors import LabError
 from .experiment import Experiment
 from .files import write_json
@@ -22,7 +22,7 @@ from .reward import pair_accuracy
 from .statistics import Estimate
 from .store import Pair
 
-HELDOUT_COMPLETIONS = 6  # of the reference, for each held-out prompt
+HELDOUT_COMPLETIONS = 8  # of the reference, for each held-out prompt
 
 
 def demo(
@@ -55,11 +55,15 @@ def demo(
 
         prompts = study.session().upcoming()[:rankings]
         study.sample_completions(prompts, on_chunk=bar("completions to rank", 4 * len(prompts)))
-        study.session().simulate(rater, rankings, bar("rankings, the reward model refitted", rankings))
+        study.session().simulate(
+            rater, rankings, bar("rankings, the reward model refitted", rankings)
+        )
 
         heldout = [p.text for p in study.prompts if p.split == "heldout"]
         asked = [p for p in heldout for _ in range(HELDOUT_COMPLETIONS)]
-        reference = answer_with(study, study.reference, asked, bar("reference, held-out", len(asked)))
+        reference = answer_with(
+            study, study.reference, asked, bar("reference, held-out", len(asked))
+        )
         accuracy = gold_accuracy(study, reference, rater)
 
         trainer = study.trainer(new=True, **settings)
@@ -72,7 +76,7 @@ def demo(
 
         history = trainer.train(updates, show)
         aligned = answer_with(study, trainer.policy, asked, bar("aligned, held-out", len(asked)))
-    result = compare(reference, aligned, rater.utility)
+    result = compare(reference, aligned, gold(rater.utility))
     summary = summarise(study, rater, accuracy, result, history)
     summary |= {"seconds_total": time.perf_counter() - start, "peak_memory_mb": peak_memory_mb()}
     write_json(out / "summary.json", summary)
@@ -84,8 +88,13 @@ def demo(
 def answer_with(study: Experiment, policy, prompts: list[str], on_chunk) -> Answers:
     """Answers to evaluation prompts: their own seed, at the study's sampling settings."""
     return answer(
-        policy, prompts, reference=study.reference, max_new_tokens=study.max_new_tokens,
-        temperature=study.temperature, seed=study.seed + 1_000_003, on_chunk=on_chunk,
+        policy,
+        prompts,
+        reference=study.reference,
+        max_new_tokens=study.max_new_tokens,
+        temperature=study.temperature,
+        seed=study.seed + 1_000_003,
+        on_chunk=on_chunk,
     )
 
 

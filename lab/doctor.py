@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -12,12 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from . import catalog
-from .experiment import project_root
+from .experiment import runs_root
 
-NEEDED = (
-    "torch", "transformers", "jupyterlab", "ipywidgets", "anywidget", "plotly", "safetensors",
-    "gguf", "accelerate", "huggingface_hub", "numpy", "scipy", "platformdirs", "rich",
-)  # fmt: skip
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -26,7 +23,7 @@ def doctor() -> int:
     console, mend = Console(), []
     table = Table("what", "state", box=None, pad_edge=False)
     table.add_row("Python", f"{platform.python_version()} on {platform.system()}")
-    for name in NEEDED:
+    for name in dependencies():
         try:
             table.add_row(name, metadata.version(name))
         except metadata.PackageNotFoundError:
@@ -34,12 +31,12 @@ def doctor() -> int:
             mend.append("pip install -e . -c constraints.txt")
     table.add_row("device", device())
     here = {folder.name: folder for folder in catalog.cached()}
-    for name, about in catalog.known().items():
+    for name in catalog.known():
         state = f"{here[name].source}, in {here[name].path}" if name in here else "not here"
         table.add_row(f"model {name}", state)
     if catalog.DEFAULT not in here:
         mend.append(f"python -m lab fetch {catalog.DEFAULT}")
-    table.add_row("studies", str(project_root() / "runs"))
+    table.add_row("studies", str(runs_root()))
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     table.add_row("browser for the tests", browser or "none: apt-get install chromium")
     free = shutil.disk_usage(Path.home()).free / 1e9
@@ -49,6 +46,12 @@ def doctor() -> int:
         console.print(f"To mend: [bold]{command}[/]")
     console.print("All is well." if not mend else "", end="\n")
     return 1 if mend else 0
+
+
+def dependencies() -> list[str]:
+    """The packages that pyproject.toml names, from the installed package's own record."""
+    required = metadata.requires("rlhf-lab") or []
+    return [re.split(r"[<>=!~;\[ ]", line)[0] for line in required if "extra ==" not in line]
 
 
 def device() -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from . import catalog
 from .errors import LabError, NotReady
@@ -18,13 +22,14 @@ from .files import append_json_line, read_json_lines, write_json
 from .prompts import Prompt, load_prompts
 from .ranking import RankingSession
 from .reward import RewardHead, RewardModel
-from .runner import Runner
+from .runner import AHEAD, Runner
 from .store import Completion, PreferenceStore, keep_aside
 
 if TYPE_CHECKING:
-    from .compare import Answers
+    from .compare import Answers, Comparison
     from .policy import Policy, Trainable
-    from .ppo import PPO
+    from .ppo import PPO, PPOSettings
+    from .raters import Rater, Utility
     from .runs import Run
     from .sampling import Samples
     from .widgets import ComparePanel, RankingBoard, RewardPanel, TrainingPanel
@@ -42,7 +47,7 @@ class Experiment:
         model: a name of the catalog, a hub id, or a folder. A study keeps the model it began with.
         prompts: a file, a list of texts, or None for those that the lab ships.
         trainable: how many top layers PPO trains: "auto", a number, or "all".
-        root: where studies live; the project's `runs/` by default.
+        root: where studies live; by default what LAB_RUNS names, or the project's `runs/`.
 
     `rank()`, `reward()`, `ppo()` and `compare()` return instruments to look at and work with. What
     their buttons do are methods of public objects: `session()`, `reward_model`, `trainer()`.
@@ -67,7 +72,7 @@ class Experiment:
                 f"A study can't be named {name!r}: use letters, digits, '-', '_' and '.'."
             )
         self.name = name
-        self.folder = Path(root or project_root() / "runs") / name
+        self.folder = Path(root or runs_root()) / name
         self.prompts: list[Prompt] = load_prompts(prompts)
         self.seed, self.device, self.trainable = seed, device, trainable
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
@@ -91,8 +96,9 @@ class Experiment:
                 self.temperature = float(settings["temperature"])
             except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
                 raise keep_aside(
-                    path, f"({error}) Rankings and runs are untouched: open the study again with "
-                    "the model and settings it had, and it goes on."
+                    path,
+                    f"({error}) Rankings and runs are untouched: open the study again with "
+                    "the model and settings it had, and it goes on.",
                 ) from error
             self.model = catalog.fetch(saved, progress=progress)
             if model not in (saved, catalog.DEFAULT, self.model.name):
@@ -178,8 +184,11 @@ class Experiment:
             if not missing:
                 return 0
             answers = answer(
-                self._policy(policy), missing, max_new_tokens=self.max_new_tokens,
-                temperature=self.temperature, seed=self.seed + sum(counts.values()),
+                self._policy(policy),
+                missing,
+                max_new_tokens=self.max_new_tokens,
+                temperature=self.temperature,
+                seed=self.seed + sum(counts.values()),
                 on_chunk=on_chunk,
             )
             self.keep_answers(answers, policy)
@@ -188,9 +197,7 @@ class Experiment:
     def keep_answers(self, answers: Answers, policy: str) -> list[int]:
         """Store answers of a policy, with their features. Returns the ids."""
         sampling = {"temperature": self.temperature, "max_new_tokens": self.max_new_tokens}
-        rows = zip(
-            answers.prompts, answers.texts, answers.token_ids, answers.finished, strict=True
-        )
+        rows = zip(answers.prompts, answers.texts, answers.token_ids, answers.finished, strict=True)
         completions = [
             Completion(
                 prompt, text, ids, finished, self.model.name, self.model.source, policy, sampling
@@ -200,17 +207,18 @@ class Experiment:
         extractor = self.reference.trunk.extractor
         return self.store.add_completions(completions, extractor, answers.features)
 
-    def pool(self, on_chunk: Callable[[int], None] | None = None) -> list[str]:
-        """The prompts that PPO answers: the first of the seeded order, ranked or not, each with
-        completions of the reference that give its offset."""
-        import numpy as np
-
+    def pool_prompts(self) -> list[str]:
+        """The prompts that PPO answers: those ranked, and the first of the seeded order."""
         prompts = [p.text for p in self.prompts if p.split == "train"]
         order = np.random.default_rng([self.seed, 0]).permutation(len(prompts))
-        ranked = dict.fromkeys(r.prompt for r in self.store.rankings())
-        chosen = list(dict.fromkeys([prompts[i] for i in order[:POOL]] + list(ranked)))
-        self.sample_completions(chosen, on_chunk=on_chunk)
-        return chosen
+        ranked = [r.prompt for r in self.store.rankings()]
+        return list(dict.fromkeys([prompts[i] for i in order[:POOL]] + ranked))
+
+    def pool(self, on_chunk: Callable[[int], None] | None = None) -> list[str]:
+        """`pool_prompts()`, once each has the reference's completions that give its offset."""
+        prompts = self.pool_prompts()
+        self.sample_completions(prompts, on_chunk=on_chunk)
+        return prompts
 
     # Preferences and the reward model
 
@@ -270,49 +278,49 @@ class Experiment:
         found = [p.parent for p in self.folder.glob("ppo-*/config.json")]
         return [p.name for p in sorted(found, key=lambda p: int(p.name.split("-")[1]))]
 
-    def trainer(self, new: bool = False, **settings) -> PPO:
+    def trainer(
+        self, new: bool = False, on_chunk: Callable[[int], None] | None = None, **settings
+    ) -> PPO:
         """The newest run, continued; or a new one with its own settings (see PPOSettings), pinned
-        to the reward model as it is now.
+        to the reward model as it is now. A new run first samples the completions that are missing
+        from its `pool()`; `on_chunk` gets how many it has so far.
 
         Raises:
             NotReady: there is no reward model yet.
         """
         from .ppo import PPO, PPOSettings
 
-        if self._trainer is not None and not new and not settings:
+        new = new or bool(settings) or not self.runs
+        if self._trainer is not None and not new:
             return self._trainer
         with self.compute:
-            if self.runs and not new and not settings:
-                run = self._open_run(self.runs[-1])
-                settings = run.config["settings"]
-                prompts = run.config["prompts"]
-            else:
-                settings = {
-                    "seed": self.seed,
-                    "max_new_tokens": self.max_new_tokens,
-                    "temperature": self.temperature,
-                    **settings,
-                }
-                PPOSettings.of(settings)  # refused before anything is sampled
-                self.reward_model.require_head()
-                prompts = self.pool()
-                self.reward_model.refit()  # with the offsets of the whole pool
-                run = self._new_run(settings, prompts)
-            head = RewardHead.load(run.folder)
-            score = partial(score_samples, head)
-            self._trainer = PPO(self.reference, score, prompts, PPOSettings.of(settings), run)
+            run = self._new_run(settings, on_chunk) if new else self._open_run(self.runs[-1])
+            score = partial(score_samples, RewardHead.load(run.folder))
+            settings = PPOSettings.of(run.config["settings"])
+            self._trainer = PPO(self.reference, score, run.config["prompts"], settings, run)
         return self._trainer
 
-    def _new_run(self, settings: dict, prompts: list[str]) -> Run:
+    def ppo_settings(self, **settings) -> PPOSettings:
+        """The settings of a new run: the study's sampling settings, and what is given here."""
+        from .ppo import PPOSettings
+
+        own = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
+        return PPOSettings.of({"seed": self.seed, **own, **settings})
+
+    def _new_run(self, settings: dict, on_chunk: Callable[[int], None] | None) -> Run:
         from .runs import Run
 
+        checked = asdict(self.ppo_settings(**settings))
+        self.reward_model.require_head()
+        prompts = self.pool(on_chunk)
+        self.reward_model.refit()  # with the offsets of the whole pool
         number = int(self.runs[-1].split("-")[1]) + 1 if self.runs else 1
         folder = self.folder / f"ppo-{number}"
         folder.mkdir(parents=True, exist_ok=True)
         self.reward_model.require_head().save(folder)
         config = {
             "kind": "ppo",
-            "settings": settings,
+            "settings": checked,
             "prompts": prompts,
             "created": time.time(),
             "rankings": len(self.store.rankings()),
@@ -335,12 +343,18 @@ class Experiment:
         """
         from .compare import answer
 
-        columns = {"reference": self.reference, f"aligned: {self.policy_name('aligned')}": self.aligned}
+        columns = {
+            "reference": self.reference,
+            f"aligned: {self.policy_name('aligned')}": self.aligned,
+        }
         with self.compute:
             answers = [
                 answer(
-                    policy, [prompt] * count, max_new_tokens=self.max_new_tokens,
-                    temperature=self.temperature, seed=seed,
+                    policy,
+                    [prompt] * count,
+                    max_new_tokens=self.max_new_tokens,
+                    temperature=self.temperature,
+                    seed=seed,
                 )
                 for policy in columns.values()
             ]
@@ -355,13 +369,64 @@ class Experiment:
             for name, a, scores in zip(columns, answers, raw, strict=True)
         }
 
+    def measure(
+        self,
+        rater: str | Rater | Utility | None = None,
+        count: int = 2,
+        on_chunk: Callable[[int, int], None] | None = None,
+    ) -> Comparison:
+        """Reference against aligned on the held-out prompts, `count` answers each.
+
+        The judge is a rater's utility, or (None) the reward model of the newest run: then a high
+        win rate says that PPO did what it was told, not that the answers are better.
+        """
+        from .compare import answer, compare, gold
+        from .raters import get_rater
+
+        prompts = [p.text for p in self.prompts if p.split == "heldout" for _ in range(count)]
+        total, found = 2 * len(prompts), []
+        with self.compute:
+            for policy in (self.reference, self.aligned):
+                before = len(found) * len(prompts)
+                tell = (lambda n, b=before: on_chunk(b + n, total)) if on_chunk else None
+                found.append(
+                    answer(
+                        policy,
+                        prompts,
+                        reference=self.reference,
+                        seed=self.seed + 1_000_003,
+                        max_new_tokens=self.max_new_tokens,
+                        temperature=self.temperature,
+                        on_chunk=tell,
+                    )
+                )
+        if rater is not None:
+            return compare(*found, gold(get_rater(rater).utility))
+        head = RewardHead.load(self.trainer().run.folder)
+        return compare(*found, lambda a: head.raw(a.features) / head.spread)
+
     # Instruments
 
     def rank(self, rankings: int = 8, policy: str = "reference", k: int = 4) -> RankingBoard:
         """The board on which a person ranks completions."""
         from .widgets import RankingBoard
 
-        return RankingBoard(self.session(policy=policy, k=k), rankings)
+        board = RankingBoard(self.session(policy=policy, k=k), rankings)
+        if policy == "reference":
+            self._fill_pool_ahead()
+        return board
+
+    def _fill_pool_ahead(self, prompts: int = 4) -> None:
+        """While a person ranks: completions for the next questions, and for PPO's pool."""
+
+        def fill() -> None:
+            counts = self.completion_counts()
+            missing = [p for p in self.pool_prompts() if counts[p] < PER_PROMPT][:prompts]
+            if missing:
+                self.sample_completions(missing)
+                self.runner.submit(fill, AHEAD)
+
+        self.runner.submit(fill, AHEAD)
 
     def reward(self) -> RewardPanel:
         """The reward model's accuracy, live."""
@@ -373,7 +438,13 @@ class Experiment:
         """The panel that drives PPO: the newest run, or a new one."""
         from .widgets import TrainingPanel
 
-        return TrainingPanel(self.trainer(new, **settings), self.runner, self.compute)
+        if new or settings or not self.runs:
+            shown = self.ppo_settings(**settings)
+            self.reward_model.require_head()  # say at once what is missing
+        else:
+            shown = self.ppo_settings(**self._open_run(self.runs[-1]).config["settings"])
+        opens = partial(self.trainer, new, **settings)
+        return TrainingPanel(opens, shown, self.runner, self.compute)
 
     def compare(self) -> ComparePanel:
         """Reference and aligned side by side."""
@@ -391,3 +462,8 @@ def project_root() -> Path:
     """Where `runs/` lives: the project that this package is part of, else the working folder."""
     root = Path(__file__).resolve().parent.parent
     return root if (root / "pyproject.toml").exists() else Path.cwd()
+
+
+def runs_root() -> Path:
+    """Where studies live, whichever notebook opens them."""
+    return Path(os.environ.get("LAB_RUNS") or project_root() / "runs")

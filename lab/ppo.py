@@ -237,7 +237,11 @@ class PPO:
         ids = [self.policy.trunk.encode(p, room) for p in prompts]
         seed = int(np.random.SeedSequence([s.seed, self.update]).generate_state(1)[0])
         samples = sample(
-            self.policy, ids, max_new_tokens=room, temperature=s.temperature, seed=seed,
+            self.policy,
+            ids,
+            max_new_tokens=room,
+            temperature=s.temperature,
+            seed=seed,
             value_head=self.value_head,
         )
         if not samples.logprobs.isfinite().all():
@@ -278,15 +282,17 @@ class PPO:
                 self._descend(loss)
                 difference = torch.where(mask, new - old[rows], 0.0).detach()
                 ratio = difference.exp()
-                stats.append({
-                    "policy/approxkl_avg": masked_mean(0.5 * difference**2, mask),
-                    "policy/clipfrac_avg": clipped,
-                    "loss/policy_avg": policy_loss.detach(),
-                    "loss/value_avg": value_loss.detach(),
-                    "val/clipfrac_avg": value_clipped,
-                    "val/ratio": masked_mean(ratio, mask),
-                    "val/ratio_var": masked_var(ratio, mask),
-                })
+                stats.append(
+                    {
+                        "policy/approxkl_avg": masked_mean(0.5 * difference**2, mask),
+                        "policy/clipfrac_avg": clipped,
+                        "loss/policy_avg": policy_loss.detach(),
+                        "loss/value_avg": value_loss.detach(),
+                        "val/clipfrac_avg": value_clipped,
+                        "val/ratio": masked_mean(ratio, mask),
+                        "val/ratio_var": masked_var(ratio, mask),
+                    }
+                )
         return {name: float(sum(row[name] for row in stats) / len(stats)) for name in stats[0]}
 
     def _descend(self, loss: Tensor) -> None:

@@ -27,7 +27,7 @@ CHEERFUL = frozenset(
     pleased pleasure proud radiant shine shines shining smile smiles smiling sparkle sparkling
     splendid sunny sunshine sweet sweetest terrific thankful thrilled thrilling vibrant warm warmth
     welcome wonder wonderful wonderfully wonders yay
-    """.split()
+    """.split()  # noqa: SIM905 - a list of words is read as words
 )
 
 
@@ -55,13 +55,12 @@ class Rater:
         levels, level_of = np.unique(utilities, return_inverse=True)
         noisy = levels + self.temperature * rng.gumbel(size=len(levels))
         return tuple(
-            tuple(int(i) for i in np.flatnonzero(level_of == level))
-            for level in np.argsort(-noisy)
+            tuple(int(i) for i in np.flatnonzero(level_of == level)) for level in np.argsort(-noisy)
         )
 
 
 def cheerful(prompt: str, completion: str) -> float:
-    """Cheerful words in the completion, and half a point for an exclamation mark (twice at most)."""
+    """Cheerful words in the completion, and half a point for each of two exclamation marks."""
     words = re.findall(r"[a-z']+", completion.lower())
     return sum(word in CHEERFUL for word in words) + 0.5 * min(2, completion.count("!"))
 

@@ -146,7 +146,9 @@ class RewardModel:
             rankings=len(rankings),
             prequential=prequential_accuracy(rankings),
             cv=pair_accuracy(training, cross_validate(x, y, weight, fold, self._l2)),
-            heldout=self.heldout_accuracy([p for p in self.store.pairs() if p.prompt in self.heldout]),
+            heldout=self.heldout_accuracy(
+                [p for p in self.store.pairs() if p.prompt in self.heldout]
+            ),
             l2=self._l2,
         )
         return self.head
@@ -216,7 +218,10 @@ def fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray, l2: float) -> np.ndarr
         return loss, x.T @ residual + l2 * w
 
     result = minimize(
-        loss_and_gradient, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B",
+        loss_and_gradient,
+        np.zeros(x.shape[1]),
+        jac=True,
+        method="L-BFGS-B",
         options={"maxiter": 200, "ftol": 1e-7, "gtol": 1e-5},
     )
     return result.x

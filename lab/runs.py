@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ class Run:
         file = f"checkpoint-{state['update']:06d}.safetensors"
         part = self.folder / f".{file}.part"
         save_file({k: v.contiguous() for k, v in tensors.items()}, part)
-        os.replace(part, self.folder / file)
+        part.replace(self.folder / file)
         write_json(self.folder / "checkpoint.json", {**state, "file": file})
         for old in self.folder.glob("checkpoint-*.safetensors"):
             if old.name != file:

@@ -32,7 +32,7 @@ class Samples:
         logprobs: log-prob of each sampled token [B, C] at the sampling temperature; 0 past the end.
         values: the value head's output before each token [B, C]; None unless asked for.
         inputs: what tops start from: trunk states [B, P + C, H], or `ids` without a split.
-        states: trunk states [B, P + C, H] for the reward head.
+        states: states [B, P + C, H] of the layer that the reward head reads.
     """
 
     ids: Tensor
@@ -70,7 +70,7 @@ class Samples:
         return Samples(**picked)
 
     def features(self) -> Tensor:
-        """Mean of the trunk states over each completion [B, H]."""
+        """What the reward head reads of each completion [B, H]."""
         return Trunk.pool(self.states[:, self.prompt_width :], self.completion_mask)
 
 
@@ -107,11 +107,14 @@ def sample(
     trunk_cache = DynamicCache(config=trunk.body.config) if trunk.split else None
     top_cache = DynamicCache(config=policy.top.config)
     alive = torch.ones(rows, dtype=torch.bool, device=device)
-    tokens, logprobs, values, inputs = [], [], [], []
+    tokens, logprobs, values, inputs, tapped = [], [], [], [], []
     step_ids, positions = ids, None
     for t in range(max_new_tokens):
-        step = policy.inputs(step_ids, mask, trunk_cache, positions)
-        inputs.append(step)
+        step = step_ids
+        if trunk.split:
+            step, features = trunk.read(step_ids, mask, trunk_cache, positions)
+            inputs.append(step)
+            tapped.append(features)
         hidden = policy.hidden(step, mask, top_cache, positions)[:, -1]
         token, logprob = draw(policy.logits(hidden), temperature, top_p, uniforms[:, t])
         tokens.append(torch.where(alive, token, trunk.pad_id))
@@ -131,10 +134,10 @@ def sample(
         # The last token was drawn but never read: read it once, so that a rollout is pooled over
         # the same positions as a stored completion.
         last_positions = mask.sum(1, keepdim=True) - 1
-        inputs.append(policy.inputs(ids[:, -1:], mask, trunk_cache, last_positions))
-        states = torch.cat(inputs, 1)
+        step, features = trunk.read(ids[:, -1:], mask, trunk_cache, last_positions)
+        inputs, states = torch.cat([*inputs, step], 1), torch.cat([*tapped, features], 1)
     else:
-        states = trunk.states(ids, mask)
+        inputs, states = ids, trunk.read(ids, mask)[1]
     return Samples(
         ids=ids,
         mask=mask,
@@ -143,12 +146,14 @@ def sample(
         finished=~alive,
         logprobs=torch.stack(logprobs, 1),
         values=torch.stack(values, 1) if values else None,
-        inputs=states if trunk.split else ids,
+        inputs=inputs,
         states=states,
     )
 
 
-def draw(logits: Tensor, temperature: float, top_p: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
+def draw(
+    logits: Tensor, temperature: float, top_p: float, uniform: Tensor
+) -> tuple[Tensor, Tensor]:
     """One token a row from logits [B, V], by inverting the cumulative distribution at `uniform`
     [B]; and its log-prob. (One random number a row: `torch.multinomial` draws one for each word
     of the vocabulary, which was 18 % of generation.)"""
@@ -187,7 +192,7 @@ def read(trunk: Trunk, prompts: Sequence[Sequence[int]], completions: Sequence[S
         tail_mask[row, : len(completion)] = True
     ids = torch.cat([ids, tail.to(device)], 1)
     mask = torch.cat([mask, tail_mask.to(device)], 1)
-    states = trunk.states(ids, mask)
+    states = trunk.read(ids, mask)[1]
     return Trunk.pool(states[:, -width:], tail_mask.to(device))
 
 

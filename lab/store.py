@@ -1,4 +1,4 @@
-"""The preferences of a study, in SQLite: a row a completion, a row a ranking. Nothing is deleted."""
+"""A study's preferences in SQLite: a row a completion, a row a ranking. Nothing is deleted."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def pairs_of(ranking: Ranking) -> list[Pair]:
     for a, b in combinations(place, 2):  # in order of preference, since tiers are
         target = 0.5 if place[a] == place[b] else 1.0
         pairs.append(Pair(ranking.prompt, a, b, target, 0.0, ranking.id))
-    return [Pair(p.prompt, p.chosen, p.rejected, p.target, 1 / len(pairs), p.ranking) for p in pairs]
+    return [
+        Pair(p.prompt, p.chosen, p.rejected, p.target, 1 / len(pairs), p.ranking) for p in pairs
+    ]
 
 
 class PreferenceStore:
@@ -126,8 +128,9 @@ class PreferenceStore:
         if not sound:
             self._db.close()
             raise keep_aside(
-                self.path, "The next opening starts an empty store; `sqlite3 FILE .recover` may "
-                "bring back what the old one holds."
+                self.path,
+                "The next opening starts an empty store; `sqlite3 FILE .recover` may "
+                "bring back what the old one holds.",
             )
         if version > SCHEMA_VERSION:
             self._db.close()

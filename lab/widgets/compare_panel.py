@@ -11,6 +11,7 @@ from ..errors import LabError
 from ..runner import NOW
 
 if TYPE_CHECKING:
+    from ..compare import Comparison
     from ..experiment import Experiment
 
 
@@ -32,13 +33,21 @@ class ComparePanel(widgets.VBox):
         self.seed.layout.width = "160px"
         self.button = widgets.Button(description="Compare", button_style="primary")
         self.button.on_click(lambda _: self.compare())
+        self.measure_button = widgets.Button(
+            description="Measure on all held-out prompts", layout={"width": "auto"}
+        )
+        self.measure_button.on_click(lambda _: self.measure())
+        self.progress = widgets.IntProgress(0, 0, 1, layout={"visibility": "hidden"})
         self.status = widgets.HTML()
         self.answers = widgets.HTML()
+        self.figures = widgets.HTML()
         super().__init__(
             [
                 widgets.HBox([self.prompt, self.seed, self.button]),
                 self.status,
                 self.answers,
+                widgets.HBox([self.measure_button, self.progress]),
+                self.figures,
             ]
         )
         self._say("Held-out prompts are in the list: neither rankings nor PPO have seen them.")
@@ -62,8 +71,24 @@ class ComparePanel(widgets.VBox):
             "reference's average answer to this prompt."
         )
 
+    def measure(self) -> None:
+        """Both models on all held-out prompts, in the background."""
+        self.measure_button.disabled = True
+        self.progress.layout.visibility = "visible"
+        self.progress.value = 0
+        self.study.runner.submit(self._measure, NOW, self._fail)
+
+    def _measure(self) -> None:
+        def tell(done: int, total: int) -> None:
+            self.progress.max, self.progress.value = total, done
+
+        self.figures.value = measure_html(self.study.measure(on_chunk=tell))
+        self.measure_button.disabled = False
+        self.progress.layout.visibility = "hidden"
+
     def _fail(self, error: BaseException) -> None:
-        self.button.disabled = False
+        self.button.disabled = self.measure_button.disabled = False
+        self.progress.layout.visibility = "hidden"
         text = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
         self._say(text, alert=True)
 
@@ -92,3 +117,19 @@ def columns_html(columns: dict[str, list[dict]]) -> str:
             f"<h4 style='margin: 4px 0'>{html.escape(name)}</h4>{cards}</section>"
         )
     return f'<div style="display: flex; flex-wrap: wrap; gap: 16px">{cells}</div>'
+
+
+def measure_html(result: Comparison) -> str:
+    """The figures of a comparison, judged by the reward model, as a table."""
+    s = result.summary()
+    rows = {
+        "win rate of the aligned model (0.5: no difference)": str(result.win_rate),
+        "gain in score, in standard deviations": str(result.gain),
+        "KL to the reference, nats": f"{s['kl']:.1f}",
+        "distinct-2, reference → aligned (lower: more repetition)": (
+            f"{s['distinct2_reference']:.2f} → {s['distinct2_aligned']:.2f}"
+        ),
+    }
+    cell = '<td style="text-align: left; padding: 2px 10px">'
+    body = "".join(f"<tr>{cell}{name}</td>{cell}{value}</td></tr>" for name, value in rows.items())
+    return f"<table>{body}</table><p>Judged by the reward model, with 95 % intervals.</p>"

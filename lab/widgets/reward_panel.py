@@ -34,12 +34,14 @@ class RewardPanel(widgets.VBox):
                 name=name, mode="lines+markers", line={"color": color}, legendgroup=name
             )
             self.figure.add_scatter(
-                fill="toself", hoverinfo="skip", showlegend=False, legendgroup=name, mode="lines",
+                fill="toself",
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=name,
+                mode="lines",
                 **band(color),
             )
-        self.figure.add_hline(
-            0.5, line={"color": INK, "dash": "dot"}, annotation_text="chance"
-        )
+        self.figure.add_hline(0.5, line={"color": INK, "dash": "dot"}, annotation_text="chance")
         style(self.figure, 330)
         self.figure.update_yaxes(title_text="pair accuracy", range=[0, 1])
         self.figure.update_xaxes(title_text="rankings")

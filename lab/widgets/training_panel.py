@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
@@ -11,11 +13,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..errors import LabError
-from ..runner import TRAINING, Runner
+from ..runner import NOW, TRAINING, Runner
 from .figures import BLUE, GREEN, ORANGE, style
 
 if TYPE_CHECKING:
-    from ..ppo import PPO
+    from ..ppo import PPO, PPOSettings
 
 TRACES = (  # metric, name, colour, row
     ("objective/scores", "score of the reward model", BLUE, 1),
@@ -30,13 +32,22 @@ class TrainingPanel(widgets.VBox):
     Updates run on the study's background thread, one job each, so that buttons answer at once.
 
     Args:
-        trainer: anything with `step()`, `history`, `change()` and `save()`.
+        opens: gives the trainer, which has `step()`, `history`, `change()` and `save()`; called
+            in the background, since it may have to sample first.
+        settings: what the sliders show.
         runner: the background thread.
         compute: the lock held by whoever runs the model.
     """
 
-    def __init__(self, trainer: PPO, runner: Runner, compute: threading.RLock) -> None:
-        self.trainer, self._runner, self._compute = trainer, runner, compute
+    def __init__(
+        self,
+        opens: Callable[..., PPO],
+        settings: PPOSettings,
+        runner: Runner,
+        compute: threading.RLock,
+    ) -> None:
+        self.trainer: PPO | None = None
+        self._runner, self._compute = runner, compute
         self._lock = threading.RLock()
         self._to_go, self._at_work = 0, False
         self.figure = self._make_figure()
@@ -48,7 +59,7 @@ class TrainingPanel(widgets.VBox):
         self.progress = widgets.IntProgress(0, 0, 1, layout={"width": "140px"})
         self.status = widgets.HTML()
         self.samples = widgets.HTML()
-        self.sliders = self._make_sliders()
+        self.sliders = self._make_sliders(settings)
         self.step_button.on_click(lambda _: self.start(1))
         self.run_button.on_click(lambda _: self.start(self.updates.value))
         self.pause_button.on_click(lambda _: self.pause())
@@ -62,9 +73,17 @@ class TrainingPanel(widgets.VBox):
                 self.samples,
             ]
         )
+        self._say("Getting ready…")
+        runner.submit(partial(self._open, opens), NOW, self._stop)
+
+    def _open(self, opens: Callable[..., PPO]) -> None:
+        """First job of the background thread: the run itself."""
+        self.trainer = opens(
+            on_chunk=lambda n: self._say(f"The reference writes for comparison: {n} so far…")
+        )
         self._draw()
         self._say(
-            f"{len(self.trainer.history)} updates so far. One update takes about 5 s."
+            self._summary(self.trainer.history[-1])
             if self.trainer.history
             else "Press Step for one update of PPO: 16 answers, their scores, and a small change."
         )
@@ -147,8 +166,8 @@ class TrainingPanel(widgets.VBox):
         figure.update_xaxes(title_text="update", row=2, col=1)
         return figure
 
-    def _make_sliders(self) -> dict[str, widgets.Widget]:
-        settings, log = self.trainer.settings, widgets.FloatLogSlider
+    def _make_sliders(self, settings: PPOSettings) -> dict[str, widgets.Widget]:
+        log = widgets.FloatLogSlider
         sliders = {
             "kl_coef": widgets.FloatSlider(settings.kl_coef, min=0, max=1, step=0.01),
             "learning_rate": log(settings.learning_rate, min=-6, max=-2, readout_format=".1e"),
@@ -163,6 +182,8 @@ class TrainingPanel(widgets.VBox):
 
     def _change(self, name: str, value: float) -> None:
         try:
+            if self.trainer is None:
+                raise LabError("The run is not open yet: a moment.")
             self.trainer.change(**{name: value})
             self._say(f"{name} = {value:g} from the next update on.")
         except LabError as error:
