@@ -178,9 +178,14 @@ class Experiment:
         """Sample until each prompt has k stored completions. Returns how many were new."""
         from .compare import answer
 
-        with self.compute:
+        def lacking() -> list[str]:
             counts = self.completion_counts(policy)
-            missing = [p for p in prompts for _ in range(k - counts.get(p, 0))]
+            return [p for p in prompts for _ in range(k - counts[p])]
+
+        if not lacking():  # then nobody waits for the model
+            return 0
+        with self.compute:
+            missing = lacking()
             if not missing:
                 return 0
             answers = answer(
@@ -188,7 +193,7 @@ class Experiment:
                 missing,
                 max_new_tokens=self.max_new_tokens,
                 temperature=self.temperature,
-                seed=self.seed + sum(counts.values()),
+                seed=self.seed + sum(self.completion_counts(policy).values()),
                 on_chunk=on_chunk,
             )
             self.keep_answers(answers, policy)

@@ -7,6 +7,7 @@ r(x) = w·φ(x) and φ(x) the mean trunk state over the completion.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +109,7 @@ class RewardModel:
     accuracies: Accuracies = field(default_factory=lambda: Accuracies(0))
     _features: dict[int, np.ndarray] = field(default_factory=dict)
     _l2: float | None = None
+    _lock: threading.RLock = field(default_factory=threading.RLock)
     _l2_chosen_at: int = 0
 
     def features(self, ids: Sequence[int]) -> np.ndarray:
@@ -127,6 +129,10 @@ class RewardModel:
         The L2 strength is chosen by cross-validation grouped by prompt, again whenever the
         rankings have grown by a tenth.
         """
+        with self._lock:
+            return self._refit()
+
+    def _refit(self) -> RewardHead | None:
         rankings = self.store.rankings()
         training = [p for p in self.store.pairs() if p.prompt not in self.heldout]
         if not training:

@@ -1,0 +1,167 @@
+"""The board on which a person ranks completions."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anywidget
+import traitlets
+
+from ..errors import LabError
+from ..runner import NOW
+
+if TYPE_CHECKING:
+    from ..ranking import RankingSession
+
+STATIC = Path(__file__).parent / "static"
+
+
+class RankingBoard(anywidget.AnyWidget):
+    """Cards to put in order: by drag, by keys, or by their buttons; ties stand in one tier.
+
+    What the buttons do are methods here, and beneath them methods of the session: `submit`,
+    `skip`, `undo`. A ranking is on disk before the next question shows.
+
+    Args:
+        session: what to rank, and where it goes.
+        rankings: how many the progress bar waits for; one can go on after that.
+
+    Traits:
+        question: {"id", "prompt", "completions"}; empty while there is none.
+        tiers: positions in `completions`, best tier first. Both sides may set it.
+    """
+
+    _esm = STATIC / "ranking_board.js"
+    _css = STATIC / "ranking_board.css"
+
+    question = traitlets.Dict().tag(sync=True)
+    tiers = traitlets.List().tag(sync=True)
+    status = traitlets.Unicode().tag(sync=True)
+    alert = traitlets.Bool(False).tag(sync=True)
+    busy = traitlets.Bool(True).tag(sync=True)
+    done = traitlets.Int(0).tag(sync=True)
+    goal = traitlets.Int(0).tag(sync=True)
+
+    def __init__(self, session: RankingSession, rankings: int = 8) -> None:
+        super().__init__()
+        self.session, self.goal = session, rankings
+        self._lock = threading.RLock()
+        self._count()
+        self.on_msg(self._on_message)
+        self.status = "The model is writing completions…"
+        if rater := os.environ.get("LAB_RATER"):
+            self._simulate(rater)
+        else:
+            session.study.runner.submit(self._ask, NOW, self._fail)
+
+    # What a person does
+
+    def submit(self, tiers: list[list[int]] | None = None) -> None:
+        """Keep the order on the board (or the tiers given), show the next question, then refit."""
+        with self._lock:
+            tiers = [tier for tier in (tiers or self.tiers) if tier]
+            self._answered(lambda: self.session.submit(tiers), "Saved.")
+
+    def skip(self) -> None:
+        """Leave this prompt unjudged."""
+        with self._lock:
+            self._answered(self.session.skip, "Skipped.")
+
+    def undo(self) -> None:
+        """Take back the last judgement and show it again, in the order it had."""
+        with self._lock:
+            ranking = self.session.undo()
+            if ranking is None:
+                self._say("There is nothing to take back.")
+                return
+            self._count()
+            self._show()
+            place = {c.id: i for i, c in enumerate(self.session.current.completions)}
+            if ranking.tiers is not None:
+                self.tiers = [[place[c] for c in tier] for tier in ranking.tiers]
+            self._say("Taken back: rank it again.")
+
+    # What the board does
+
+    def _answered(self, keep: Callable, words: str) -> None:
+        if self.session.current is None:
+            return
+        keep()
+        self._count()
+        if self.session.ready()[:1] == self.session.upcoming()[:1]:
+            self.session.next()
+            self._show()
+            self._say(f"{words} {self._progress()}")
+        else:
+            self.busy = True
+            self._say(f"{words} The model is writing completions…")
+            self.session.study.runner.submit(self._ask, NOW, self._fail)
+        self.session.study.refit()
+
+    def _ask(self) -> None:
+        """A job of the background thread: the next question, sampled if need be."""
+        with self._lock:
+            self.session.study.reward_model  # noqa: B018 - read the model before anyone waits
+            self.session.next()
+            self._show()
+            self._say(self._progress() if self.done else "Put the best one on top.")
+
+    def _show(self) -> None:
+        question = self.session.current
+        if question is None:
+            self.question, self.tiers, self.busy = {}, [], False
+            self._say("Every prompt has been judged. Nothing is left to rank.")
+            return
+        texts = [c.text for c in question.completions]
+        with self.hold_sync():
+            self.tiers = [[i] for i in range(len(texts))]
+            self.question = {
+                "id": question.completions[0].id,
+                "prompt": question.prompt,
+                "completions": texts,
+            }
+            self.busy = False
+
+    def _simulate(self, rater: str) -> None:
+        self.session.simulate(rater, max(0, self.goal - self.done))
+        self._count()
+        self.question, self.busy = {}, False
+        self._say(f"Ranked by the simulated rater {rater!r}: {self.done} rankings.")
+
+    def _count(self) -> None:
+        self.done = sum(r.tiers is not None for r in self.session.done)
+
+    def _progress(self) -> str:
+        if self.done < self.goal:
+            return f"Ranked {self.done} of {self.goal}."
+        return (
+            f"Ranked {self.done}: enough to go on to the next cell. More rankings make a better "
+            "reward model."
+        )
+
+    def _on_message(self, _, content: dict, buffers: list) -> None:
+        try:
+            with self._lock:
+                if content.get("question") != self.question.get("id"):
+                    return  # a second click on a question that has gone
+                action = content.get("action")
+                if action == "submit":
+                    self.submit(content["tiers"])
+                elif action == "skip":
+                    self.skip()
+                elif action == "undo":
+                    self.undo()
+        except Exception as error:  # raised here it would be seen by nobody
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self.busy = False
+        text = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+        self._say(text, alert=True)
+
+    def _say(self, text: str, alert: bool = False) -> None:
+        self.alert, self.status = alert, text
