@@ -22,7 +22,7 @@ from .reward import pair_accuracy
 from .statistics import Estimate
 from .store import Pair
 
-HELDOUT_COMPLETIONS = 8  # of the reference, for each held-out prompt
+HELDOUT_COMPLETIONS = 5  # of the reference, for each held-out prompt
 
 
 def demo(

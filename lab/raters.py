@@ -30,6 +30,8 @@ CHEERFUL = frozenset(
     """.split()  # noqa: SIM905 - a list of words is read as words
 )
 
+COMPANY = frozenset("you your yours yourself you're you'll you've we us let's together".split())
+
 
 @dataclass(frozen=True)
 class Rater:
@@ -60,9 +62,11 @@ class Rater:
 
 
 def cheerful(prompt: str, completion: str) -> float:
-    """Cheerful words in the completion, and half a point for each of two exclamation marks."""
+    """A point for each cheerful word; half a point for an exclamation mark, and for a word that
+    speaks to the reader, twice each at most."""
     words = re.findall(r"[a-z']+", completion.lower())
-    return sum(word in CHEERFUL for word in words) + 0.5 * min(2, completion.count("!"))
+    joy, company = sum(w in CHEERFUL for w in words), sum(w in COMPANY for w in words)
+    return joy + 0.5 * min(2, completion.count("!")) + 0.5 * min(2, company)
 
 
 def brief(prompt: str, completion: str) -> float:
