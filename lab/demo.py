@@ -54,7 +54,7 @@ def demo(
             return lambda done: bars.update(task, completed=done)
 
         prompts = study.session().upcoming()[:rankings]
-        study.sample_completions(prompts, on_chunk=bar("completions to rank", 4 * len(prompts)))
+        study.completions.ensure(prompts, on_chunk=bar("completions to rank", 4 * len(prompts)))
         study.session().simulate(
             rater, rankings, bar("rankings, the reward model refitted", rankings)
         )

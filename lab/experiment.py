@@ -7,26 +7,24 @@ import os
 import re
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from . import catalog
+from .completions import Completions
 from .errors import LabError, NotReady
 from .files import append_json_line, read_json_lines, write_json
 from .prompts import Prompt, load_prompts
 from .ranking import RankingSession
 from .reward import RewardHead, RewardModel
-from .runner import AHEAD, Runner
-from .store import Completion, PreferenceStore, keep_aside
+from .runner import Runner
+from .store import PreferenceStore, keep_aside
 
 if TYPE_CHECKING:
-    from .compare import Answers, Comparison
+    from .compare import Comparison
     from .policy import Policy, Trainable
     from .ppo import PPO, PPOSettings
     from .raters import Rater, Utility
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
     from .widgets import ComparePanel, RankingBoard, RewardPanel, TrainingPanel
 
 VERSION = 1
-POOL = 48  # prompts that PPO answers; their reference completions give each prompt its offset
-PER_PROMPT = 4
 
 
 class Experiment:
@@ -79,6 +75,7 @@ class Experiment:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.settings = self._open_settings(str(model), progress)
         self.store = PreferenceStore(self.folder / "preferences.sqlite")
+        self.completions = Completions(self)
         self.runner = Runner()
         self.compute = threading.RLock()  # held by whoever runs the model
         self._trainer: PPO | None = None
@@ -138,10 +135,10 @@ class Experiment:
         from .policy import Policy
 
         with self.compute:
-            loaded = self.__dict__.get("reference")  # by the thread that was waited for
-            return loaded or Policy.load(
-                self.model.path, self.trainable, self.device, self.model.chat_template
-            )
+            if "reference" in self.__dict__:  # by the thread that was waited for
+                return self.__dict__["reference"]
+            options = (self.trainable, self.device, self.model.chat_template)
+            return self.__dict__.setdefault("reference", Policy.load(self.model.path, *options))
 
     @property
     def aligned(self) -> Policy:
@@ -159,72 +156,6 @@ class Experiment:
             return f"{self.trainer().run.name}@{self.trainer().update}"
         raise LabError(f'policy={policy!r}: give "reference" or "aligned".')
 
-    def _policy(self, name: str) -> Policy:
-        return self.reference if name == "reference" else self.aligned
-
-    # Completions
-
-    def completion_counts(self, policy: str = "reference") -> Counter[str]:
-        """How many stored completions each prompt has."""
-        return Counter(c.prompt for c in self.store.completions(policy=policy))
-
-    def sample_completions(
-        self,
-        prompts: Sequence[str],
-        policy: str = "reference",
-        k: int = PER_PROMPT,
-        on_chunk: Callable[[int], None] | None = None,
-    ) -> int:
-        """Sample until each prompt has k stored completions. Returns how many were new."""
-        from .compare import answer
-
-        def lacking() -> list[str]:
-            counts = self.completion_counts(policy)
-            return [p for p in prompts for _ in range(k - counts[p])]
-
-        if not lacking():  # then nobody waits for the model
-            return 0
-        with self.compute:
-            missing = lacking()
-            if not missing:
-                return 0
-            answers = answer(
-                self._policy(policy),
-                missing,
-                max_new_tokens=self.max_new_tokens,
-                temperature=self.temperature,
-                seed=self.seed + sum(self.completion_counts(policy).values()),
-                on_chunk=on_chunk,
-            )
-            self.keep_answers(answers, policy)
-        return len(missing)
-
-    def keep_answers(self, answers: Answers, policy: str) -> list[int]:
-        """Store answers of a policy, with their features. Returns the ids."""
-        sampling = {"temperature": self.temperature, "max_new_tokens": self.max_new_tokens}
-        rows = zip(answers.prompts, answers.texts, answers.token_ids, answers.finished, strict=True)
-        completions = [
-            Completion(
-                prompt, text, ids, finished, self.model.name, self.model.source, policy, sampling
-            )
-            for prompt, text, ids, finished in rows
-        ]
-        extractor = self.reference.trunk.extractor
-        return self.store.add_completions(completions, extractor, answers.features)
-
-    def pool_prompts(self) -> list[str]:
-        """The prompts that PPO answers: those ranked, and the first of the seeded order."""
-        prompts = [p.text for p in self.prompts if p.split == "train"]
-        order = np.random.default_rng([self.seed, 0]).permutation(len(prompts))
-        ranked = [r.prompt for r in self.store.rankings()]
-        return list(dict.fromkeys([prompts[i] for i in order[:POOL]] + ranked))
-
-    def pool(self, on_chunk: Callable[[int], None] | None = None) -> list[str]:
-        """`pool_prompts()`, once each has the reference's completions that give its offset."""
-        prompts = self.pool_prompts()
-        self.sample_completions(prompts, on_chunk=on_chunk)
-        return prompts
-
     # Preferences and the reward model
 
     def session(self, rater: str = "me", policy: str = "reference", k: int = 4) -> RankingSession:
@@ -234,24 +165,14 @@ class Experiment:
     @cached_property
     def reward_model(self) -> RewardModel:
         """The reward model, fitted to the rankings so far."""
-        heldout = frozenset(p.text for p in self.prompts if p.split == "heldout")
-        model = RewardModel(self.store, self.reference.trunk.extractor, heldout)
-        self._read_missing_features()
-        model.refit()
-        return model
-
-    def _read_missing_features(self) -> None:
-        """Features of completions that another model's weights or layer were cached for."""
-        from .sampling import read
-
-        trunk = self.reference.trunk
-        known = self.store.features(trunk.extractor)
-        missing = [c for c in self.store.completions() if c.id not in known]
-        for first in range(0, len(missing), 64):
-            chunk = missing[first : first + 64]
-            prompts = [trunk.encode(c.prompt, len(c.token_ids)) for c in chunk]
-            features = read(trunk, prompts, [list(c.token_ids) for c in chunk])
-            self.store.add_features([c.id for c in chunk], trunk.extractor, features.cpu())
+        with self.compute:
+            if "reward_model" in self.__dict__:  # by the thread that was waited for
+                return self.__dict__["reward_model"]
+            heldout = frozenset(p.text for p in self.prompts if p.split == "heldout")
+            model = RewardModel(self.store, self.reference.trunk.extractor, heldout)
+            self.completions.read_missing_features()
+            model.refit()
+            return self.__dict__.setdefault("reward_model", model)
 
     def refit(self) -> None:
         """Fit the reward model to all rankings, keep its accuracies, and tell who watches."""
@@ -288,7 +209,7 @@ class Experiment:
     ) -> PPO:
         """The newest run, continued; or a new one with its own settings (see PPOSettings), pinned
         to the reward model as it is now. A new run first samples the completions that are missing
-        from its `pool()`; `on_chunk` gets how many it has so far.
+        from `completions.pool()`; `on_chunk` gets how many it has so far.
 
         Raises:
             NotReady: there is no reward model yet.
@@ -317,7 +238,7 @@ class Experiment:
 
         checked = asdict(self.ppo_settings(**settings))
         self.reward_model.require_head()
-        prompts = self.pool(on_chunk)
+        prompts = self.completions.pool(on_chunk)
         self.reward_model.refit()  # with the offsets of the whole pool
         number = int(self.runs[-1].split("-")[1]) + 1 if self.runs else 1
         folder = self.folder / f"ppo-{number}"
@@ -418,20 +339,8 @@ class Experiment:
 
         board = RankingBoard(self.session(policy=policy, k=k), rankings)
         if policy == "reference":
-            self._fill_pool_ahead()
+            self.completions.fill_pool_ahead()
         return board
-
-    def _fill_pool_ahead(self, prompts: int = 4) -> None:
-        """While a person ranks: completions for the next questions, and for PPO's pool."""
-
-        def fill() -> None:
-            counts = self.completion_counts()
-            missing = [p for p in self.pool_prompts() if counts[p] < PER_PROMPT][:prompts]
-            if missing:
-                self.sample_completions(missing)
-                self.runner.submit(fill, AHEAD)
-
-        self.runner.submit(fill, AHEAD)
 
     def reward(self) -> RewardPanel:
         """The reward model's accuracy, live."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,11 +34,14 @@ def kl_per_token(logprobs: Tensor, reference: Tensor, estimator: str = "k1") -> 
     return -log_ratio if estimator == "k1" else torch.expm1(log_ratio) - log_ratio
 
 
-def adapted_kl_coef(kl_coef: float, kl: float, target: float, gain: float) -> float:
-    """The next kl_coef of a proportional controller that steers KL to a target, its error clipped
-    to a fifth (Ziegler et al. 2019, section 2.2; TRL's AdaptiveKLController)."""
-    error = min(0.2, max(-0.2, kl / target - 1))
-    return min(100.0, kl_coef * (1 + gain * error))
+def adapted_kl_coef(kl_coef: float, kl: float, target: float) -> float:
+    """The price of a nat that holds KL near a target: kl_coef there, e² times less at KL 0, as
+    much dearer at twice the target (20 times at most).
+
+    A proportional controller, like that of Ziegler et al. (2019, section 2.2), but without
+    memory: theirs lowers the price while KL is still small, and then overshoots for as long.
+    """
+    return kl_coef * min(20.0, math.exp(2 * (kl / target - 1)))
 
 
 def token_rewards(scores: Tensor, kl: Tensor, lengths: Tensor, kl_coef: float) -> Tensor:

@@ -41,15 +41,14 @@ ScoreFunction = Callable[[list[str], Samples], Sequence[float]]
 class PPOSettings:
     """Names and meanings are TRL's. Those in LIVE may be changed between updates."""
 
-    batch_size: int = 16  # episodes an update
-    num_ppo_epochs: int = 2
-    num_mini_batches: int = 1
+    batch_size: int = 32  # episodes an update
+    num_ppo_epochs: int = 1  # fresh episodes gain more for their time than second looks at old ones
+    num_mini_batches: int = 2
     max_new_tokens: int = 24
     temperature: float = 1.0
     learning_rate: float = 2e-4
-    kl_coef: float = 0.1
-    kl_target: float | None = 8.0  # nats; None keeps kl_coef fixed
-    horizon: int = 32  # episodes over which an adaptive kl_coef may grow or shrink by a fifth
+    kl_coef: float = 0.15
+    kl_target: float | None = 8.0  # nats; kl_coef is the price there. None: the price is fixed
     kl_estimator: Literal["k1", "k3"] = "k1"
     gamma: float = 1.0
     lam: float = 0.95
@@ -96,7 +95,6 @@ RANGES = {
     "learning_rate": (0, 1),
     "kl_coef": (0, 100),
     "kl_target": (0.01, 1000),
-    "horizon": (1, 1_000_000),
     "gamma": (0, 1),
     "lam": (0, 1),
     "cliprange": (0.001, 10),
@@ -157,15 +155,12 @@ class PPO:
         return self.run.history if self.run else self._history
 
     def change(self, **settings: float) -> None:
-        """Change settings named in LIVE from the next update on. A kl_coef given by hand stays
-        as it is: it ends the adaptive one."""
+        """Change settings named in LIVE from the next update on."""
         if unknown := set(settings) - set(LIVE):
             raise BadSetting(
                 f"{', '.join(sorted(unknown))} can't be changed during a run. "
                 f"These can: {', '.join(LIVE)}."
             )
-        if "kl_coef" in settings:
-            settings = {"kl_target": None, **settings}
         self.settings = replace(self.settings, **settings)
 
     def step(self) -> dict[str, float]:
@@ -189,7 +184,10 @@ class PPO:
             mask, old, values = samples.completion_mask, samples.logprobs, samples.values
 
             kl = kl_per_token(old, reference, s.kl_estimator)
-            rewards = token_rewards(scores, kl, samples.lengths, s.kl_coef)
+            mean_kl, kl_coef = kl.sum(1).mean().item(), s.kl_coef
+            if s.kl_target is not None:
+                kl_coef = adapted_kl_coef(kl_coef, mean_kl, s.kl_target)
+            rewards = token_rewards(scores, kl, samples.lengths, kl_coef)
             if s.whiten_rewards:
                 rewards = whiten(rewards, mask, shift_mean=False)
             advantages, returns = gae(rewards, values, mask, s.gamma, s.lam)
@@ -204,18 +202,18 @@ class PPO:
             ) from None
 
         seconds = time.perf_counter() - start
-        non_score = (-s.kl_coef * kl).sum(1).mean().item()
+        non_score = -kl_coef * mean_kl
         metrics = {
             "update": self.update,
             "episode": self.update * s.batch_size,
             "eps": s.batch_size / seconds,
-            "objective/kl": kl.sum(1).mean().item(),
+            "objective/kl": mean_kl,
             "objective/entropy": (-old).sum(1).mean().item(),
             "objective/scores": scores.mean().item(),
             "objective/scores_std": scores.std(correction=0).item(),
             "objective/non_score_reward": non_score,
             "objective/rlhf_reward": scores.mean().item() + non_score,
-            "objective/kl_coef": s.kl_coef,
+            "objective/kl_coef": kl_coef,
             **stats,
             "val/var_explained": variance_explained(values, returns, mask),
             "val/num_eos_tokens": int(samples.finished.sum()),
@@ -223,10 +221,6 @@ class PPO:
             **{name: getattr(s, name) for name in ("learning_rate", "cliprange", "temperature")},
             "seconds": seconds,
         }
-        if (target := self.settings.kl_target) is not None:  # a person may have ended it meanwhile
-            gain = s.batch_size / s.horizon
-            coef = adapted_kl_coef(s.kl_coef, metrics["objective/kl"], target, gain)
-            self.settings = replace(self.settings, kl_coef=coef)
         self._record(metrics, prompts, samples, scores)
         return metrics
 

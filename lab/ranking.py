@@ -58,18 +58,16 @@ class RankingSession:
     def upcoming(self) -> list[str]:
         """Prompts not yet judged, in the order in which they will come."""
         judged = {r.prompt for r in self.done}
-        prompts = [p.text for p in self.study.prompts if p.split == "train"]
-        order = np.random.default_rng([self.study.seed, 0]).permutation(len(prompts))
-        return [prompts[i] for i in order if prompts[i] not in judged]
+        return [p for p in self.study.completions.order() if p not in judged]
 
     def ready(self) -> list[str]:
         """Upcoming prompts whose completions are already there."""
-        counts = self.study.completion_counts(self.policy)
+        counts = self.study.completions.counts(self.policy)
         return [p for p in self.upcoming() if counts.get(p, 0) >= self.k]
 
     def prepare(self, prompts: int = 1) -> None:
         """Sample completions of the next prompts, where they are missing."""
-        self.study.sample_completions(self.upcoming()[:prompts], self.policy, self.k)
+        self.study.completions.ensure(self.upcoming()[:prompts], self.policy, self.k)
 
     def next(self) -> Question | None:
         """The next question; None when every prompt was judged. Samples if it has to."""
@@ -78,7 +76,7 @@ class RankingSession:
             self.current = None
             return None
         prompt = upcoming[0]
-        self.study.sample_completions([prompt], self.policy, self.k)
+        self.study.completions.ensure([prompt], self.policy, self.k)
         found = self.study.store.completions(prompt, self.policy)[: self.k]
         shuffle = np.random.default_rng([self.study.seed, 1, found[0].id]).permutation(self.k)
         shown = tuple(found[i] for i in shuffle)

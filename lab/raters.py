@@ -30,7 +30,9 @@ CHEERFUL = frozenset(
     """.split()  # noqa: SIM905 - a list of words is read as words
 )
 
-COMPANY = frozenset("you your yours yourself you're you'll you've we us let's together".split())
+COMPANY = frozenset(
+    ("you", "your", "yours", "yourself", "you're", "you'll", "we", "us", "let's", "together")
+)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from lab.errors import (
 )
 
 
-
 def save_tiny_model(folder: Path) -> Path:
     """A tiny random model as `save_pretrained` writes it."""
     tiny_model().save_pretrained(folder)

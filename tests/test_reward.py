@@ -217,7 +217,9 @@ def test_prequential_accuracy_reads_stored_predictions_only(store):
     model.refit()
     assert model.accuracies.prequential is None  # nobody predicted these
     wrong = tuple(store.rankings()[0].shown)
-    store.add_ranking(Ranking("p0", tuple((i,) for i in wrong), wrong, predicted=(1.0, 2.0, 3.0, 4.0)))
+    store.add_ranking(
+        Ranking("p0", tuple((i,) for i in wrong), wrong, predicted=(1.0, 2.0, 3.0, 4.0))
+    )
     model.refit()
     assert model.accuracies.prequential.value == 0.0
     assert model.accuracies.prequential.count == 6

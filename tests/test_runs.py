@@ -74,9 +74,7 @@ def test_a_checkpoint_comes_by_itself_every_few_updates(tmp_path, uninterrupted)
 
 
 @pytest.mark.parametrize("saved", [False, True])
-def test_history_past_the_checkpoint_is_cut_back_and_computed_again(
-    tmp_path, saved, uninterrupted
-):
+def test_history_past_the_checkpoint_is_cut_back_and_computed_again(tmp_path, saved, uninterrupted):
     ppo = open_ppo(tmp_path / "ppo-1", {})
     if saved:
         ppo.train(1)

@@ -280,7 +280,11 @@ def test_rankings_survive_kill_9_at_any_moment(tmp_path):
         """
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program, path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     store = PreferenceStore(path)
     kept = {(r.rater, str(r.id)) for r in store.rankings()}

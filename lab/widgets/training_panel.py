@@ -85,7 +85,7 @@ class TrainingPanel(widgets.VBox):
         self._say(
             self._summary(self.trainer.history[-1])
             if self.trainer.history
-            else "Press Step for one update of PPO: 16 answers, their scores, and a small change."
+            else "Press Step for one update: answers, their scores, and a small change."
         )
 
     def start(self, updates: int) -> None:

@@ -1,0 +1,129 @@
+"""Reference and aligned answer the same prompts with the same random numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers import build_policy, plain_logprobs, tiny_model
+
+from lab import compare as module
+from lab.compare import answer, compare, gold
+from lab.errors import BadSetting, PromptTooLong
+from lab.sampling import read
+
+PROMPTS = ["w20 w21", "w30", "w31 w32 w33", "w20 w21", "w40"] * 2
+SETTINGS = {"max_new_tokens": 6, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return build_policy(eos=range(3, 10))
+
+
+@pytest.fixture(scope="module")
+def moved(policy):
+    """A policy whose weights have moved, as training would."""
+    policy = policy.copy()
+    with torch.no_grad():
+        for parameter in policy.trainable_state().values():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return policy
+
+
+def length(prompt: str, text: str) -> float:
+    return float(len(text))
+
+
+def test_a_policy_against_itself_is_even(policy):
+    both = [answer(policy, PROMPTS, reference=policy, **SETTINGS) for _ in range(2)]
+    assert both[0].texts == both[1].texts
+    comparison = compare(*both, gold(length))
+    assert comparison.win_rate.value == 0.5
+    assert comparison.gain.value == comparison.gain.low == comparison.gain.high == 0
+    assert both[0].kl == pytest.approx(0, abs=1e-5)
+    summary = comparison.summary()
+    assert summary["gold_reference"] == summary["gold_aligned"] > 0
+    assert summary["distinct2_reference"] == summary["distinct2_aligned"]
+
+
+def test_kl_is_the_mean_log_ratio_of_whole_completions(policy, moved):
+    answers = answer(moved, PROMPTS, reference=policy, temperature=0.8, **SETTINGS)
+    whole, ratios = tiny_model(), []
+    for prompt, ids in zip(PROMPTS, answers.token_ids, strict=True):
+        asked = policy.trunk.encode(prompt)
+        inputs = torch.tensor([[*asked, *ids]])
+        mask = torch.ones_like(inputs).bool()
+        with torch.no_grad():
+            hidden = moved.hidden(moved.inputs(inputs, mask), mask)
+            logits = moved.logits(hidden)[0, len(asked) - 1 : -1] / 0.8
+        own = logits.log_softmax(-1)[torch.arange(len(ids)), torch.tensor(ids)]
+        ratios.append((own - plain_logprobs(whole, asked, ids, 0.8)).sum().item())
+    assert answers.kl == pytest.approx(np.mean(ratios), abs=1e-4)
+    assert answers.kl > 0.05
+
+
+def test_same_seed_same_answers_another_seed_others(policy):
+    texts = [
+        answer(policy, PROMPTS, max_new_tokens=6, seed=seed).texts for seed in (1, 1, 2)
+    ]  # fmt: skip
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_repeated_prompts_are_answered_anew(policy):
+    answers = answer(policy, ["w20 w21"] * 8, **SETTINGS)
+    assert len(set(answers.token_ids)) > 4
+
+
+def test_chunks_keep_rows_in_order_and_count_them(policy, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 4)
+    counted = []
+    answers = answer(policy, PROMPTS, on_chunk=counted.append, **SETTINGS)
+    assert counted == [4, 8, 10]
+    assert answers.prompts == PROMPTS
+    trunk = policy.trunk
+    ids = [trunk.encode(p) for p in PROMPTS]
+    features = read(trunk, ids, [list(t) for t in answers.token_ids]).numpy()
+    assert np.abs(answers.features - features).max() < 1e-5
+    assert answers.texts == [trunk.decode(list(t)) for t in answers.token_ids]
+    assert answers.finished == [t[-1] in trunk.eos_ids for t in answers.token_ids]
+    assert answers.token_ids[:4] != answers.token_ids[4:8]
+
+
+def test_the_better_answer_wins(policy, moved):
+    before, after = (answer(p, PROMPTS, **SETTINGS) for p in (policy, moved))
+    utilities = {id(before): np.zeros(10), id(after): np.array([1.0] * 7 + [0.0] * 2 + [-1.0])}
+    comparison = compare(before, after, lambda answers: utilities[id(answers)])
+    assert comparison.win_rate.value == pytest.approx(0.8)
+    assert comparison.win_rate.low < 0.8 < comparison.win_rate.high
+    # the mean over the four prompts: of (1, 1, 1, 0), (1, 1), (1, 0) and (1, -1)
+    assert comparison.gain.value == pytest.approx((0.75 + 1 + 0.5 + 0) / 4)
+    swapped = compare(after, before, lambda answers: utilities[id(answers)])
+    assert swapped.win_rate.value == pytest.approx(0.2)
+    assert swapped.gain.value == pytest.approx(-comparison.gain.value)
+
+
+def test_a_judge_must_judge_every_answer(policy):
+    answers = answer(policy, PROMPTS, **SETTINGS)
+    answers.texts.pop()
+    with pytest.raises(ValueError, match="zip"):
+        compare(answers, answers, gold(length))
+
+
+def test_one_prompt_has_a_summary(policy):
+    answers = answer(policy, PROMPTS[:1], **SETTINGS)
+    summary = compare(answers, answers, gold(length)).summary()
+    assert summary["win_rate"] == 0.5
+    assert np.isfinite(summary["gold_reference_std"])
+
+
+def test_no_prompts_give_no_answers(policy):
+    answers = answer(policy, [], **SETTINGS)
+    assert (answers.texts, answers.kl, len(answers.features)) == ([], 0.0, 0)
+
+
+def test_what_sampling_refuses_is_refused_here(policy):
+    with pytest.raises(BadSetting, match="temperature"):
+        answer(policy, PROMPTS, temperature=9)
+    with pytest.raises(PromptTooLong):
+        answer(policy, ["w5 " * 127], max_new_tokens=2)
