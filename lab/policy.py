@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from .errors import BadSetting, PromptTooLong, UnsuitableModel
 
@@ -149,6 +150,7 @@ class Policy(nn.Module):
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        logging.disable_progress_bar()  # it flashes by, and leaves an empty line in a notebook
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False

@@ -46,7 +46,7 @@ class Rater:
 
     name: str
     utility: Utility
-    temperature: float = 0.3
+    temperature: float = 0.2
     simulated: bool = True
 
     def rank(

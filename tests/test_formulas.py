@@ -167,15 +167,16 @@ def test_variance_explained_is_one_for_a_perfect_head_and_zero_for_none():
     assert variance_explained(returns, torch.ones(4, 5), MASK) == 0  # nothing to explain
 
 
-def test_kl_coef_follows_the_kl_by_a_fifth_of_the_gain_at_most():
-    assert adapted_kl_coef(0.1, 8, 8, 0.5) == pytest.approx(0.1)
-    assert adapted_kl_coef(0.1, 8.8, 8, 0.5) == pytest.approx(0.1 * 1.05)
-    assert adapted_kl_coef(0.1, 800, 8, 0.5) == pytest.approx(0.1 * 1.1)
-    assert adapted_kl_coef(0.1, -5, 8, 0.5) == pytest.approx(0.1 * 0.9)
+def test_the_adapted_kl_coef_is_the_given_one_at_the_target_and_dearer_above():
+    assert adapted_kl_coef(0.1, 8, 8) == pytest.approx(0.1)
+    assert adapted_kl_coef(0.1, 0, 8) == pytest.approx(0.1 / math.e**2)
+    assert adapted_kl_coef(0.1, 16, 8) == pytest.approx(0.1 * math.e**2)
+    prices = [adapted_kl_coef(0.1, kl, 8) for kl in range(-10, 40)]
+    assert prices == sorted(prices)
 
 
-@pytest.mark.parametrize("gain", [1e-6, 0.5, 5, 32, 1024])  # 1024: batch_size 1024, horizon 1
+@pytest.mark.parametrize("target", [0.01, 8, 1000])
 @pytest.mark.parametrize("kl", [-100, 0, 7.9, 1e6])
 @pytest.mark.parametrize("kl_coef", [0, 0.1, 100])
-def test_kl_coef_stays_in_its_range(kl_coef, kl, gain):
-    assert 0 <= adapted_kl_coef(kl_coef, kl, 8.0, gain) <= 100
+def test_the_adapted_kl_coef_is_never_more_than_twenty_times_the_given(kl_coef, kl, target):
+    assert 0 <= adapted_kl_coef(kl_coef, kl, target) <= 20 * kl_coef

@@ -166,7 +166,7 @@ def test_a_prompt_without_room_is_refused(tiny_policy):
 
 
 def test_chat_template_makes_plain_turns(tiny_policy):
-    words = "user w5 w6 assistant".split()
+    words = ["user", "w5", "w6", "assistant"]
     tokenizer = tiny_tokenizer(chat_template=TURNS)
     assert tiny_policy(tokenizer=tokenizer).trunk.encode("w5 w6") == (
         tokenizer.convert_tokens_to_ids(words)

@@ -13,7 +13,7 @@ from lab.files import append_json_line, read_json_lines, write_atomic
 from lab.ppo import CHECKPOINT_EVERY, PPO, PPOSettings
 from lab.runs import Run
 
-SETTINGS = PPOSettings(batch_size=6, max_new_tokens=5, learning_rate=3e-3)
+SETTINGS = PPOSettings(batch_size=6, max_new_tokens=5, learning_rate=3e-3, num_mini_batches=2)
 PROMPTS = ["w20 w21", "w30", "w31 w32 w33"]
 
 

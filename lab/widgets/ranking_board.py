@@ -79,11 +79,10 @@ class RankingBoard(anywidget.AnyWidget):
                 self._say("There is nothing to take back.")
                 return
             self._count()
-            self._show()
+            self._show("Taken back: rank it again.")
             place = {c.id: i for i, c in enumerate(self.session.current.completions)}
             if ranking.tiers is not None:
                 self.tiers = [[place[c] for c in tier] for tier in ranking.tiers]
-            self._say("Taken back: rank it again.")
 
     # What the board does
 
@@ -94,8 +93,7 @@ class RankingBoard(anywidget.AnyWidget):
         self._count()
         if self.session.ready()[:1] == self.session.upcoming()[:1]:
             self.session.next()
-            self._show()
-            self._say(f"{words} {self._progress()}")
+            self._show(f"{words} {self._progress()}")
         else:
             self.busy = True
             self._say(f"{words} The model is writing completions…")
@@ -107,10 +105,9 @@ class RankingBoard(anywidget.AnyWidget):
         with self._lock:
             self.session.study.reward_model  # noqa: B018 - read the model before anyone waits
             self.session.next()
-            self._show()
-            self._say(self._progress() if self.done else "Put the best one on top.")
+            self._show(self._progress() if self.done else "Put the best one on top.")
 
-    def _show(self) -> None:
+    def _show(self, words: str) -> None:
         question = self.session.current
         if question is None:
             self.question, self.tiers, self.busy = {}, [], False
@@ -125,6 +122,7 @@ class RankingBoard(anywidget.AnyWidget):
                 "completions": texts,
             }
             self.busy = False
+        self._say(words)
 
     def _simulate(self, rater: str) -> None:
         self.session.simulate(rater, max(0, self.goal - self.done))
