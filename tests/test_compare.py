@@ -71,9 +71,11 @@ def test_same_seed_same_answers_another_seed_others(policy):
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_repeated_prompts_are_answered_anew(policy):
-    answers = answer(policy, ["w20 w21"] * 8, **SETTINGS)
-    assert len(set(answers.token_ids)) > 4
+def test_repeated_prompts_are_answered_anew_in_every_chunk(policy, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 8)
+    answers = answer(policy, ["w20 w21"] * 16, **SETTINGS)
+    assert len(set(answers.token_ids[:8])) > 4
+    assert answers.token_ids[:8] != answers.token_ids[8:]
 
 
 def test_chunks_keep_rows_in_order_and_count_them(policy, monkeypatch):

@@ -251,6 +251,12 @@ def test_threads_and_notebooks_write_at_once(store):
     other.close()
 
 
+def test_every_write_waits_for_the_disk_without_a_write_ahead_log(store):
+    """Against power cuts, which no test can make, and for home folders on a network."""
+    assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert store._db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_rankings_survive_kill_9_at_any_moment(tmp_path):
     """A child ranks and acknowledges; it is killed at a random moment; 20 children, one store."""

@@ -31,15 +31,17 @@ class RankingBoard(anywidget.AnyWidget):
         rankings: how many the progress bar waits for; one can go on after that.
 
     Traits:
-        question: {"id", "prompt", "completions"}; empty while there is none.
-        tiers: positions in `completions`, best tier first. Both sides may set it.
+        question: {"id", "prompt", "completions", "tiers"}; empty while there is none. `tiers` is
+            the order to begin with: positions in `completions`, best tier first. What a person
+            makes of it stays in the page until it is submitted: the page delays what it
+            synchronises while the kernel is busy, and an order that comes late would land on the
+            next question.
     """
 
     _esm = STATIC / "ranking_board.js"
     _css = STATIC / "ranking_board.css"
 
     question = traitlets.Dict().tag(sync=True)
-    tiers = traitlets.List().tag(sync=True)
     status = traitlets.Unicode().tag(sync=True)
     alert = traitlets.Bool(False).tag(sync=True)
     busy = traitlets.Bool(True).tag(sync=True)
@@ -50,6 +52,7 @@ class RankingBoard(anywidget.AnyWidget):
         super().__init__()
         self.session, self.goal = session, rankings
         self._lock = threading.RLock()
+        self._asked = 0
         self._count()
         self.on_msg(self._on_message)
         self.status = "The model is writing completions…"
@@ -60,10 +63,9 @@ class RankingBoard(anywidget.AnyWidget):
 
     # What a person does
 
-    def submit(self, tiers: list[list[int]] | None = None) -> None:
-        """Keep the order on the board (or the tiers given), show the next question, then refit."""
+    def submit(self, tiers: list[list[int]]) -> None:
+        """Keep a ranking of the question on the board, show the next one, then refit."""
         with self._lock:
-            tiers = [tier for tier in (tiers or self.tiers) if tier]
             self._answered(lambda: self.session.submit(tiers), "Saved.")
 
     def skip(self) -> None:
@@ -79,10 +81,9 @@ class RankingBoard(anywidget.AnyWidget):
                 self._say("There is nothing to take back.")
                 return
             self._count()
-            self._show("Taken back: rank it again.")
-            place = {c.id: i for i, c in enumerate(self.session.current.completions)}
-            if ranking.tiers is not None:
-                self.tiers = [[place[c] for c in tier] for tier in ranking.tiers]
+            place = {c: i for i, c in enumerate(ranking.shown)}
+            tiers = [[place[c] for c in tier] for tier in ranking.tiers or []]
+            self._show("Taken back: rank it again.", tiers)
 
     # What the board does
 
@@ -107,21 +108,21 @@ class RankingBoard(anywidget.AnyWidget):
             self.session.next()
             self._show(self._progress() if self.done else "Put the best one on top.")
 
-    def _show(self, words: str) -> None:
+    def _show(self, words: str, tiers: list[list[int]] | None = None) -> None:
         question = self.session.current
         if question is None:
-            self.question, self.tiers, self.busy = {}, [], False
+            self.question, self.busy = {}, False
             self._say("Every prompt has been judged. Nothing is left to rank.")
             return
         texts = [c.text for c in question.completions]
-        with self.hold_sync():
-            self.tiers = [[i] for i in range(len(texts))]
-            self.question = {
-                "id": question.completions[0].id,
-                "prompt": question.prompt,
-                "completions": texts,
-            }
-            self.busy = False
+        self._asked += 1
+        self.question = {
+            "id": self._asked,
+            "prompt": question.prompt,
+            "completions": texts,
+            "tiers": tiers or [[i] for i in range(len(texts))],
+        }
+        self.busy = False
         self._say(words)
 
     def _simulate(self, rater: str) -> None:

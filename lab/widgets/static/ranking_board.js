@@ -1,5 +1,6 @@
-// The ranking board: cards in order of preference. The order lives in the model's `tiers`, so that
-// two views of one board agree. Model text enters the page through textContent alone.
+// The ranking board: cards in order of preference. The order lives in the page's model, as `order`,
+// so that two views of one board agree; the kernel gets it with the submit message. Model text
+// enters the page through textContent alone.
 
 const el = (tag, className, attributes = {}, ...children) => {
   const node = document.createElement(tag);
@@ -82,12 +83,15 @@ function render({ model, el: root }) {
   root.append(board);
 
   let cards = [], grabbed = null, refocus = false;
-  const tiers = () => model.get("tiers");
+  const tiers = () => {
+    const { id, tiers = [] } = model.get("question");
+    const order = model.get("order");
+    return order && order.question === id ? order.tiers : tiers;
+  };
   const order = () => tiers().flat();
 
   const setTiers = (next, words) => {
-    model.set("tiers", next);
-    model.save_changes();
+    model.set("order", { question: model.get("question").id, tiers: next });
     if (words) status.textContent = words;
   };
 
@@ -233,7 +237,7 @@ function render({ model, el: root }) {
 
   const listeners = {
     "change:question": () => { onQuestion(); onState(); },
-    "change:tiers": onTiers, "change:status": onStatus, "change:alert": onStatus,
+    "change:order": onTiers, "change:status": onStatus, "change:alert": onStatus,
     "change:done": onState, "change:goal": onState, "change:busy": onState,
   };
   for (const [name, listener] of Object.entries(listeners)) model.on(name, listener);
