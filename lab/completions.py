@@ -28,7 +28,8 @@ class Completions:
 
     def counts(self, policy: str = "reference") -> Counter[str]:
         """How many stored completions each prompt has."""
-        return Counter(c.prompt for c in self.study.store.completions(policy=policy))
+        found = self.study.store.ids_by_prompt(policy)
+        return Counter({prompt: len(ids) for prompt, ids in found.items()})
 
     def ensure(
         self,

@@ -50,10 +50,7 @@ class RankingSession:
     @property
     def done(self) -> list[Ranking]:
         """Judgements of this policy's completions, skipped ones included."""
-        return [r for r in self.study.store.rankings(skipped=True) if self._is_mine(r)]
-
-    def _is_mine(self, ranking: Ranking) -> bool:
-        return self.study.store.completion(ranking.shown[0]).policy == self.policy
+        return self.study.store.rankings(skipped=True, policy=self.policy)
 
     def upcoming(self) -> list[str]:
         """Prompts not yet judged, in the order in which they will come."""

@@ -151,13 +151,18 @@ class RewardModel:
         self.accuracies = Accuracies(
             rankings=len(rankings),
             prequential=prequential_accuracy(rankings),
-            cv=pair_accuracy(training, cross_validate(x, y, weight, fold, self._l2)),
+            cv=self._cv(training, x, y, weight, fold),
             heldout=self.heldout_accuracy(
                 [p for p in self.store.pairs() if p.prompt in self.heldout]
             ),
             l2=self._l2,
         )
         return self.head
+
+    def _cv(self, pairs: Sequence[Pair], x, y, weight, fold) -> Estimate | None:
+        if len(np.unique(fold)) < 2:  # one prompt alone leaves nothing to learn from
+            return None
+        return pair_accuracy(pairs, cross_validate(x, y, weight, fold, self._l2))
 
     def design(self, pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Feature differences [n, H], targets [n] and weights [n] of pairs."""
@@ -167,20 +172,12 @@ class RewardModel:
     def calibrate(self, w: np.ndarray) -> RewardHead:
         """The head with each prompt's offset and the spread within prompts, both over what the
         reference said."""
-        by_prompt: dict[str, list[int]] = {}
-        cached = self.store.features(self.extractor) if not self._features else self._features
-        for c in self.store.completions(policy="reference"):
-            if c.id in cached or c.id in self._features:
-                by_prompt.setdefault(c.prompt, []).append(c.id)
-        raw = {p: self.features(ids) @ w for p, ids in by_prompt.items()}
-        several = [r for r in raw.values() if len(r) > 1]
-        if several:
-            squares = sum(((r - r.mean()) ** 2).sum() for r in several)
-            spread = float(np.sqrt(squares / sum(len(r) - 1 for r in several)))
-        else:
-            spread = 1.0
+        said = self.store.ids_by_prompt("reference")
+        raw = {prompt: self.features(ids) @ w for prompt, ids in said.items()}
+        offsets = {prompt: float(r.mean()) for prompt, r in raw.items()}
+        squares = sum(((r - r.mean()) ** 2).sum() for r in raw.values())
+        spread = float(np.sqrt(squares / max(1, sum(len(r) - 1 for r in raw.values()))))
         version = (self.head.version if self.head else 0) + 1
-        offsets = {p: float(r.mean()) for p, r in raw.items()}
         return RewardHead(w, spread or 1.0, offsets, version, self.extractor)
 
     def require_head(self) -> RewardHead:

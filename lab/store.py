@@ -179,6 +179,14 @@ class PreferenceStore:
         sql += " AND (?2 IS NULL OR policy = ?2) ORDER BY id"
         return [as_completion(row) for row in self._read(sql, (prompt, policy))]
 
+    def ids_by_prompt(self, policy: str) -> dict[str, list[int]]:
+        """Ids of a policy's completions of each prompt, oldest first."""
+        found: dict[str, list[int]] = {}
+        sql = "SELECT prompt, id FROM completions WHERE policy = ? ORDER BY id"
+        for prompt, id in self._read(sql, (policy,)):
+            found.setdefault(prompt, []).append(id)
+        return found
+
     def completion(self, id: int) -> Completion:
         """One completion by its id."""
         rows = self._read("SELECT * FROM completions WHERE id = ?", (id,))
@@ -208,10 +216,13 @@ class PreferenceStore:
         id = self._write("INSERT INTO rankings VALUES (NULL,?,?,?,?,?,?,?,?,?,NULL)", row)
         return Ranking(**{**vars(ranking), "id": id, "created": created})
 
-    def rankings(self, skipped: bool = False) -> list[Ranking]:
-        """Rankings that stand, oldest first; with `skipped`, the skipped prompts as well."""
-        sql = "SELECT * FROM rankings WHERE undone IS NULL ORDER BY id"
-        found = [as_ranking(row) for row in self._read(sql)]
+    def rankings(self, skipped: bool = False, policy: str | None = None) -> list[Ranking]:
+        """Rankings that stand, oldest first; with `skipped`, the skipped prompts as well; of one
+        policy's completions, if given."""
+        sql = """SELECT * FROM rankings WHERE undone IS NULL AND (?1 IS NULL OR ?1 = (
+                 SELECT policy FROM completions WHERE id = json_extract(shown, '$[0]')))
+                 ORDER BY id"""
+        found = [as_ranking(row) for row in self._read(sql, (policy,))]
         return [r for r in found if skipped or r.tiers is not None]
 
     def undo(self, rater: str | None = None) -> Ranking | None:

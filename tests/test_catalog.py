@@ -169,7 +169,7 @@ def test_a_folder_is_itself(tiny, monkeypatch):
 
 
 def test_a_folder_that_is_no_model_says_why(tiny, tmp_path):
-    with pytest.raises(UnsuitableModel, match="no config.json"):
+    with pytest.raises(UnsuitableModel, match=r"no config\.json"):
         catalog.fetch(tmp_path)
     shutil.copytree(tiny, tmp_path / "model")
     index = tmp_path / "model" / "model.safetensors.index.json"
@@ -443,7 +443,7 @@ def test_a_gguf_becomes_a_plain_folder(tmp_path):
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == catalog.PLAIN_TURNS
 
     (tmp_path / "bad.gguf").write_bytes(b"GGUF")
-    with pytest.raises(ModelUnavailable, match="converting bad.gguf failed"):
+    with pytest.raises(ModelUnavailable, match=r"converting bad\.gguf failed"):
         wheel.convert(tmp_path / "bad.gguf", tmp_path / "bad", "")
     assert not (tmp_path / "bad").exists()
 

@@ -6,7 +6,6 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
+
+from lab.start import jupyterlab_command
 
 CHROMIUM_ARGS = [
     "--no-sandbox",
@@ -76,12 +77,11 @@ def jupyterlab(root: Path, scratch: Path, **environment: str) -> Iterator[str]:
         port = s.getsockname()[1]
     env = os.environ | {f"JUPYTER_{k}_DIR": str(scratch / k) for k in ("CONFIG", "RUNTIME")}
     env |= {f"JUPYTERLAB_{k}_DIR": str(scratch / k) for k in ("SETTINGS", "WORKSPACES")}
-    options = ["--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
-    options += [f"--ServerApp.port={port}", "--IdentityProvider.token="]
-    options += ["--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={root}"]
+    command = [*jupyterlab_command(root, port), "--no-browser", "--IdentityProvider.token="]
+    command.append("--LabApp.expose_app_in_browser=True")
     with (scratch / "server.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options],
+            command,
             env=env | environment,
             stdout=log,
             stderr=log,
