@@ -57,7 +57,9 @@ class Comparison:
         """Figures under the names of `summary.json`."""
         return {
             "gold_reference": float(self.gold_reference.mean()),
-            "gold_reference_std": float(self.gold_reference.std(ddof=1)),
+            "gold_reference_std": float(
+                self.gold_reference.std(ddof=min(1, len(self.gold_reference) - 1))
+            ),
             "gold_aligned": float(self.gold_aligned.mean()),
             "gold_gain": self.gain.value,
             "gold_gain_interval": self.gain.interval,

@@ -26,20 +26,23 @@ def write_json(path: Path, value: Any) -> None:
 
 def append_json_line(path: Path, value: Any) -> None:
     """Add a line to a .jsonl file, flushed to disk."""
-    with path.open("a", encoding="utf-8", errors="replace") as file:
-        file.write(json.dumps(value, ensure_ascii=False, default=float) + "\n")
+    line = json.dumps(value, ensure_ascii=False, default=float) + "\n"
+    with path.open("ab+") as file:
+        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+            file.write(b"\n")  # after a line cut off by a crash
+        file.write(line.encode("utf-8", "replace"))
         file.flush()
         os.fsync(file.fileno())
 
 
 def read_json_lines(path: Path) -> list[dict]:
-    """The complete lines of a .jsonl file; a last line cut off by a crash is left out."""
+    """The complete lines of a .jsonl file; a line cut off by a crash is left out."""
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().split(b"\n"):  # text may hold other ends of line, like U+2028
         try:
             rows.append(json.loads(line))
         except ValueError:
-            break
+            continue
     return rows

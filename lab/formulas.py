@@ -41,7 +41,7 @@ def adapted_kl_coef(kl_coef: float, kl: float, target: float) -> float:
     A proportional controller, like that of Ziegler et al. (2019, section 2.2), but without
     memory: theirs lowers the price while KL is still small, and then overshoots for as long.
     """
-    return kl_coef * min(20.0, math.exp(2 * (kl / target - 1)))
+    return kl_coef * math.exp(min(math.log(20), 2 * (kl / target - 1)))
 
 
 def token_rewards(scores: Tensor, kl: Tensor, lengths: Tensor, kl_coef: float) -> Tensor:

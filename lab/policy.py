@@ -45,8 +45,10 @@ class Trunk(nn.Module):
         self.layers, self.split = layers, split
         self.feature_layer = min(depth, layers // 2)
         self._tapped: Tensor | None = None
+        self._hook = None
         if 0 < self.feature_layer < depth:
-            find_layers(body)[1][self.feature_layer - 1].register_forward_hook(self._tap)
+            layer = find_layers(body)[1][self.feature_layer - 1]
+            self._hook = layer.register_forward_hook(self._tap)
         self.context: int = getattr(body.config, "max_position_embeddings", None) or 2048
         self.hidden_size: int = body.config.hidden_size
         self.eos_ids: frozenset[int] = frozenset()
@@ -184,6 +186,8 @@ class Policy(nn.Module):
             policy = cls(Trunk(trunk_body, tokenizer, n - k, n, True), top, head)
         if policy is None or policy._largest_error(probe, expected) > SPLIT_TOLERANCE:
             restore_layer_indices(body)
+            if policy is not None and policy.trunk._hook is not None:
+                policy.trunk._hook.remove()  # the layers go on without that trunk
             half = max(1, n // 2)
             trunk_body = cut(body, 0, half, final_norm=False) or body
             policy = cls(Trunk(trunk_body, tokenizer, half, n, False), body, head)

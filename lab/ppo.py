@@ -69,6 +69,8 @@ class PPOSettings:
                 raise BadSetting(f"{name}={value!r}: give a number from {low} to {high}.")
             if not low <= value <= high:
                 raise BadSetting(f"{name}={value}: give a number from {low} to {high}.")
+            if name in WHOLE and not isinstance(value, int):
+                raise BadSetting(f"{name}={value}: give a whole number from {low} to {high}.")
         if self.kl_estimator not in ("k1", "k3"):
             raise BadSetting(f'kl_estimator={self.kl_estimator!r}: give "k1" or "k3".')
         if self.num_mini_batches > self.batch_size:
@@ -104,6 +106,7 @@ RANGES = {
     "max_grad_norm": (0.001, 1e6),
     "seed": (0, 2**31 - 1),
 }
+WHOLE = ("batch_size", "num_ppo_epochs", "num_mini_batches", "max_new_tokens", "seed")
 LIVE = ("learning_rate", "kl_coef", "kl_target", "cliprange", "temperature")
 CHECKPOINT_EVERY = 5  # updates; a checkpoint is weights and two Adam moments, 0.3 GB for SmolLM2
 SAMPLES_KEPT = 4  # completions of each update that go into the history
@@ -170,10 +173,16 @@ class PPO:
             TrainingStopped: a loss or gradient was not finite; weights are those before it.
         """
         start, s = time.perf_counter(), self.settings
+        before = self.snapshot()
         self.update += 1
         try:
             prompts, samples = self._rollout()
-            scores = torch.tensor(self.score(prompts, samples), dtype=torch.float32)
+            scores = torch.as_tensor(self.score(prompts, samples), dtype=torch.float32)
+            if scores.shape != (len(samples),):
+                raise LabError(
+                    f"The score gave {scores.numel()} numbers for {len(samples)} completions: "
+                    "it must give one for each."
+                )
             scores = scores.to(samples.ids.device)
             if not scores.isfinite().all():
                 raise TrainingStopped("The score of a completion is not a finite number.")
@@ -194,8 +203,12 @@ class PPO:
             advantages = whiten(advantages, mask)
 
             stats = self._train(samples, old, values, advantages, returns)
-        except TrainingStopped as error:
-            self.update -= 1
+        except BaseException as error:
+            settings = self.settings  # a person may have changed them meanwhile
+            self.restore(*before)
+            self.settings = settings
+            if not isinstance(error, TrainingStopped):
+                raise
             raise TrainingStopped(
                 f"Update {self.update + 1} stopped: {error} The weights are those before it. "
                 "Try a smaller learning_rate or a larger kl_coef."
@@ -333,6 +346,7 @@ class PPO:
         tensors |= {f"value_head.{k}": v for k, v in self.value_head.state_dict().items()}
         for i, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{k}": v for k, v in moments.items()}
+        tensors = {k: v.clone() for k, v in tensors.items()}
         return tensors, {"update": self.update, "settings": asdict(self.settings)}
 
     def restore(self, tensors: dict[str, Tensor], state: dict) -> None:
@@ -347,7 +361,7 @@ class PPO:
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in under("optimizer").items():
             index, key = name.split(".")
-            moments.setdefault(int(index), {})[key] = tensor
+            moments.setdefault(int(index), {})[key] = tensor.clone()
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.settings = PPOSettings.of(state["settings"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import BadPrompts
+from .store import clean
 
 KINDS = ("creative", "advice", "explain", "opinion", "factual", "harmful", "lookalike")
 SHIPPED = Path(__file__).resolve().parent.parent / "data" / "prompts.jsonl"
@@ -51,7 +52,7 @@ def load_prompts(source: str | Path | Iterable[str] | None = None) -> list[Promp
 
 def read_file(path: Path) -> list[Prompt]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise BadPrompts(f"There is no prompt file {path}.") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -82,7 +83,7 @@ def check_text(text: object, where: str) -> str:
     """The text without lone surrogates, which no file or database can hold."""
     if not isinstance(text, str) or not text.strip():
         raise BadPrompts(f'{where}: "prompt" must be a text that is not empty, not {text!r}.')
-    return text.encode("utf-8", "replace").decode("utf-8").strip()
+    return clean(text).strip()
 
 
 def hold_out(prompts: Sequence[Prompt]) -> list[Prompt]:

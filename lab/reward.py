@@ -213,6 +213,7 @@ def fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray, l2: float) -> np.ndarr
         y: targets [n]: 1 for a preference, ½ for a tie.
     """
     from scipy.optimize import minimize
+    from threadpoolctl import threadpool_limits
 
     def loss_and_gradient(w: np.ndarray) -> tuple[float, np.ndarray]:
         margin = x @ w
@@ -220,13 +221,10 @@ def fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray, l2: float) -> np.ndarr
         residual = weight * (0.5 * (1 + np.tanh(0.5 * margin)) - y)
         return loss, x.T @ residual + l2 * w
 
-    result = minimize(
-        loss_and_gradient,
-        np.zeros(x.shape[1]),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": 200, "ftol": 1e-7, "gtol": 1e-5},
-    )
+    options = {"maxiter": 200, "ftol": 1e-7, "gtol": 1e-5}
+    start = np.zeros(x.shape[1])
+    with threadpool_limits(1, "blas"):  # threads that wait for a busy core cost more than they give
+        result = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
     return result.x
 
 

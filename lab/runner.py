@@ -63,5 +63,8 @@ class Runner:
             except BaseException as error:  # shown by whoever asked; the thread must live on
                 if on_error is None:
                     self.error = error
-                else:
+                    continue
+                try:
                     on_error(error)
+                except BaseException as failure:
+                    self.error = failure

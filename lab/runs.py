@@ -38,7 +38,15 @@ class Run:
     def checkpoint_update(self) -> int:
         """The update that the checkpoint was taken after; 0 without one."""
         path = self.folder / "checkpoint.json"
-        return self._read_json(path.name)["update"] if path.exists() else 0
+        if not path.exists():
+            return 0
+        try:
+            return int(self._read_json(path.name)["update"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedStudy(
+                f"{path} names no update. The folder is untouched; start a new run with "
+                "study.ppo(new=True)."
+            ) from error
 
     def append(self, metrics: Row, samples: list[Row]) -> None:
         """Add an update to the history, on disk when this returns."""
@@ -76,7 +84,7 @@ class Run:
             ) from error
 
     def _cut_back_to(self, update: int) -> None:
-        if self.history and self.history[-1]["update"] > update:
+        if any(r["update"] > update for r in self.history + self.samples):
             self.history = [r for r in self.history if r["update"] <= update]
             self.samples = [r for r in self.samples if r["update"] <= update]
             for name, rows in (("metrics", self.history), ("samples", self.samples)):

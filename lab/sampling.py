@@ -18,6 +18,8 @@ from transformers import DynamicCache
 from .errors import BadSetting
 from .policy import Policy, Trunk
 
+LOGITS_AT_ONCE = 512  # tokens: 100 MB of SmolLM2's logits, which a whole rollout must never hold
+
 
 @dataclass
 class Samples:
@@ -168,7 +170,7 @@ def draw(
     cumulative = probs.cumsum(-1)
     total = cumulative[:, -1:]
     # Just below the total even after rounding, so that the drawn token always has mass.
-    point = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros(1)))
+    point = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
     token = torch.searchsorted(cumulative, point, right=True).clamp(max=logits.shape[1] - 1)
     return token[:, 0], (scaled.gather(1, token) - log_total)[:, 0]
 
@@ -193,7 +195,7 @@ def read(trunk: Trunk, prompts: Sequence[Sequence[int]], completions: Sequence[S
     ids = torch.cat([ids, tail.to(device)], 1)
     mask = torch.cat([mask, tail_mask.to(device)], 1)
     states = trunk.read(ids, mask)[1]
-    return Trunk.pool(states[:, -width:], tail_mask.to(device))
+    return Trunk.pool(states[:, ids.shape[1] - width :], tail_mask.to(device))
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad_id: int, device) -> tuple[Tensor, Tensor]:
@@ -226,8 +228,10 @@ def logprobs(policy: Policy, samples: Samples, temperature: float = 1.0) -> tupl
     hidden = policy.hidden(samples.inputs, samples.mask)
     first = samples.prompt_width - 1  # the state before a token is the one that predicts it
     hidden = hidden[:, first : first + samples.completion_ids.shape[1]]
-    mask = samples.completion_mask
-    logits = policy.logits(hidden[mask]) / (temperature or 1.0)
-    chosen = logits.gather(1, samples.completion_ids[mask][:, None])[:, 0]
+    mask, parts = samples.completion_mask, []
+    tokens = samples.completion_ids[mask][:, None].split(LOGITS_AT_ONCE)
+    for states, token in zip(hidden[mask].split(LOGITS_AT_ONCE), tokens, strict=True):
+        logits = policy.logits(states) / (temperature or 1.0)
+        parts.append(logits.gather(1, token)[:, 0] - logits.logsumexp(-1))
     result = torch.zeros(mask.shape, device=mask.device)
-    return result.masked_scatter(mask, chosen - logits.logsumexp(-1)), hidden
+    return result.masked_scatter(mask, torch.cat(parts)), hidden

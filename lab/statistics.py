@@ -54,7 +54,8 @@ def proportion(values: Sequence[float], clusters: Sequence) -> Estimate | None:
     centre = (p + Z95**2 / (2 * effective)) / (1 + Z95**2 / effective)
     half = Z95 / (1 + Z95**2 / effective)
     half *= np.sqrt(p * (1 - p) / effective + Z95**2 / (4 * effective**2))
-    return Estimate(p, float(max(0.0, centre - half)), float(min(1.0, centre + half)), n)
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return Estimate(p, float(min(low, p)), float(max(high, p)), n)  # not past it by rounding
 
 
 def mean(values: Sequence[float], clusters: Sequence) -> Estimate:

@@ -16,20 +16,32 @@ import numpy as np
 from .errors import DamagedStudy, LabError
 
 SCHEMA_VERSION = 1
+NOT_DAMAGE = (  # somebody else writes, the disk is full, access is missing
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_IOERR,
+)
 SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE completions (
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS completions (
     id INTEGER PRIMARY KEY, prompt TEXT NOT NULL, text TEXT NOT NULL, token_ids TEXT NOT NULL,
     finished INTEGER NOT NULL, model TEXT NOT NULL, source TEXT NOT NULL, policy TEXT NOT NULL,
     sampling TEXT NOT NULL, created REAL NOT NULL);
-CREATE INDEX completions_by_prompt ON completions (prompt);
-CREATE TABLE rankings (
+CREATE INDEX IF NOT EXISTS completions_by_prompt ON completions (prompt);
+CREATE TABLE IF NOT EXISTS rankings (
     id INTEGER PRIMARY KEY, prompt TEXT NOT NULL, tiers TEXT, shown TEXT NOT NULL,
     selection_probability REAL, rater TEXT NOT NULL, simulated INTEGER NOT NULL, seconds REAL,
     predicted TEXT, created REAL NOT NULL, undone REAL);
-CREATE TABLE features (
+CREATE TABLE IF NOT EXISTS features (
     completion INTEGER NOT NULL REFERENCES completions (id), extractor TEXT NOT NULL,
     vector BLOB NOT NULL, PRIMARY KEY (completion, extractor));
+INSERT OR IGNORE INTO meta VALUES ('schema_version', '1');
+COMMIT;
 """
 
 
@@ -118,12 +130,17 @@ class PreferenceStore:
         try:
             self._db.execute("PRAGMA synchronous=FULL")
             if new:
-                with self._db:
-                    self._db.executescript(SCHEMA)
-                    self._write("INSERT INTO meta VALUES ('schema_version', ?)", (SCHEMA_VERSION,))
+                self._db.executescript(SCHEMA)  # all of it or nothing, whoever else opens it now
             sound = self._db.execute("PRAGMA quick_check").fetchone()[0] == "ok"
             version = int(self._meta("schema_version")) if sound else 0
-        except (sqlite3.DatabaseError, TypeError, ValueError):
+        except (sqlite3.DatabaseError, TypeError, ValueError) as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in NOT_DAMAGE:
+                self._db.close()
+                raise LabError(
+                    f"{self.path} can't be opened now ({error}). The file is untouched: close what "
+                    "else holds it, or free the disk, and try again."
+                ) from error
             sound, version = False, 0
         if not sound:
             self._db.close()
@@ -165,7 +182,7 @@ class PreferenceStore:
         ids = []
         with self._lock, self._db:
             for i, c in enumerate(completions):
-                row = (c.prompt, clean(c.text), json.dumps(c.token_ids), c.finished, c.model)
+                row = (clean(c.prompt), clean(c.text), json.dumps(c.token_ids), c.finished, c.model)
                 row += (c.source, c.policy, json.dumps(c.sampling), time.time())
                 sql = "INSERT INTO completions VALUES (NULL,?,?,?,?,?,?,?,?,?)"
                 ids.append(self._db.execute(sql, row).lastrowid)
@@ -210,7 +227,7 @@ class PreferenceStore:
                     f"{ranking.shown}: each must be in exactly one tier."
                 )
         created = time.time()
-        row = (ranking.prompt, json.dumps(ranking.tiers), json.dumps(ranking.shown))
+        row = (clean(ranking.prompt), json.dumps(ranking.tiers), json.dumps(ranking.shown))
         row += (ranking.selection_probability, clean(ranking.rater), ranking.simulated)
         row += (ranking.seconds, json.dumps(ranking.predicted), created)
         id = self._write("INSERT INTO rankings VALUES (NULL,?,?,?,?,?,?,?,?,?,NULL)", row)
