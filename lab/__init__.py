@@ -12,9 +12,10 @@ from .errors import LabError
 
 if TYPE_CHECKING:
     from .experiment import Experiment
-    from .ppo import PPO, PPOSettings
+    from .ppo import PPO
     from .prompts import Prompt, load_prompts
     from .raters import Rater
+    from .settings import PPOSettings
     from .store import PreferenceStore
 
 __version__ = "0.1.0"
@@ -23,7 +24,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Experiment": "experiment",
     "PPO": "ppo",
-    "PPOSettings": "ppo",
+    "PPOSettings": "settings",
     "PreferenceStore": "store",
     "Prompt": "prompts",
     "Rater": "raters",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .preferences import Completion
 from .runner import AHEAD
-from .store import Completion
 
 if TYPE_CHECKING:
     from .compare import Answers

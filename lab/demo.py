@@ -17,10 +17,10 @@ from .compare import Answers, Comparison, answer, compare, gold
 from .errors import LabError
 from .experiment import Experiment
 from .files import write_json
+from .preferences import Pair
 from .raters import Rater, get_rater
 from .reward import pair_accuracy
 from .statistics import Estimate
-from .store import Pair
 
 HELDOUT_COMPLETIONS = 5  # of the reference, for each held-out prompt
 

@@ -21,12 +21,13 @@ from .prompts import Prompt, load_prompts
 from .ranking import RankingSession
 from .reward import RewardHead, RewardModel
 from .runner import Runner
+from .settings import PPOSettings
 from .store import PreferenceStore, keep_aside
 
 if TYPE_CHECKING:
     from .compare import Comparison
     from .policy import Policy, Trainable
-    from .ppo import PPO, PPOSettings
+    from .ppo import PPO
     from .raters import Rater, Utility
     from .runs import Run
     from .sampling import Samples
@@ -214,7 +215,7 @@ class Experiment:
         Raises:
             NotReady: there is no reward model yet.
         """
-        from .ppo import PPO, PPOSettings
+        from .ppo import PPO
 
         new = new or bool(settings) or not self.runs
         if self._trainer is not None and not new:
@@ -228,8 +229,6 @@ class Experiment:
 
     def ppo_settings(self, **settings) -> PPOSettings:
         """The settings of a new run: the study's sampling settings, and what is given here."""
-        from .ppo import PPOSettings
-
         own = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
         return PPOSettings.of({"seed": self.seed, **own, **settings})
 

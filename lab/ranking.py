@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import LabError
+from .preferences import Completion, Ranking
 from .raters import Rater, get_rater
-from .store import Completion, Ranking
 
 if TYPE_CHECKING:
     from .experiment import Experiment

@@ -18,8 +18,9 @@ from safetensors.numpy import load_file, save
 
 from .errors import DamagedStudy, NotReady
 from .files import write_atomic, write_json
+from .preferences import Pair, Ranking
 from .statistics import Estimate, proportion
-from .store import Pair, PreferenceStore, Ranking
+from .store import PreferenceStore
 
 L2_GRID = tuple(10.0 ** np.arange(-2, 1.75, 0.5))  # on features of unit mean square difference
 FOLDS = 5

@@ -11,7 +11,8 @@ from helpers import build_policy, same_metrics
 from lab import ppo as module
 from lab.errors import BadSetting, LabError, PromptTooLong, TrainingStopped
 from lab.formulas import adapted_kl_coef
-from lab.ppo import PPO, PPOSettings
+from lab.ppo import PPO
+from lab.settings import PPOSettings
 
 LIKED = 17
 ENDS = range(3, 7)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lab.errors import DamagedStudy, NotReady
+from lab.preferences import Completion, Ranking
 from lab.reward import (
     RewardHead,
     RewardModel,
@@ -17,7 +18,7 @@ from lab.reward import (
     prequential_accuracy,
     ranking_hits,
 )
-from lab.store import Completion, PreferenceStore, Ranking
+from lab.store import PreferenceStore
 
 H, K = 12, 4
 PLANTED = np.random.default_rng(7).normal(size=H)

@@ -10,8 +10,9 @@ from helpers import build_policy, same_metrics
 
 from lab.errors import DamagedStudy
 from lab.files import append_json_line, read_json_lines, write_atomic
-from lab.ppo import CHECKPOINT_EVERY, PPO, PPOSettings
+from lab.ppo import CHECKPOINT_EVERY, PPO
 from lab.runs import Run
+from lab.settings import PPOSettings
 
 SETTINGS = PPOSettings(batch_size=6, max_new_tokens=5, learning_rate=3e-3, num_mini_batches=2)
 PROMPTS = ["w20 w21", "w30", "w31 w32 w33"]

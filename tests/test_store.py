@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from lab.errors import DamagedStudy, LabError
-from lab.store import Completion, PreferenceStore, Ranking, pairs_of
+from lab.preferences import Completion, Ranking, pairs_of
+from lab.store import PreferenceStore
 
 
 def completion(prompt="p", text="t", **more) -> Completion:

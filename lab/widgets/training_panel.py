@@ -17,7 +17,8 @@ from ..runner import NOW, TRAINING, Runner
 from .figures import BLUE, GREEN, ORANGE, style
 
 if TYPE_CHECKING:
-    from ..ppo import PPO, PPOSettings
+    from ..ppo import PPO
+    from ..settings import PPOSettings
 
 TRACES = (  # metric, name, colour, row
     ("objective/scores", "score of the reward model", BLUE, 1),
