@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
-from ..errors import LabError
 from ..runner import NOW
+from .status import StatusLine, words_of
 
 if TYPE_CHECKING:
     from ..compare import Comparison
@@ -38,7 +38,7 @@ class ComparePanel(widgets.VBox):
         )
         self.measure_button.on_click(lambda _: self.measure())
         self.progress = widgets.IntProgress(0, 0, 1, layout={"visibility": "hidden"})
-        self.status = widgets.HTML()
+        self.status = StatusLine()
         self.answers = widgets.HTML()
         self.figures = widgets.HTML()
         super().__init__(
@@ -50,23 +50,23 @@ class ComparePanel(widgets.VBox):
                 self.figures,
             ]
         )
-        self._say("Held-out prompts are in the list: neither rankings nor PPO have seen them.")
+        self.status.say("The prompts in the list are held out: neither rankings nor PPO saw them.")
 
     def compare(self) -> None:
         """Let both models answer the prompt, in the background."""
         prompt = self.prompt.value.strip()
         if not prompt:
-            self._say("Type a prompt first.", alert=True)
+            self.status.say("Type a prompt first.", alert=True)
             return
         self.button.disabled = True
-        self._say("Both models are writing…")
+        self.status.say("Both models are writing…")
         seed = self.seed.value
         self.study.runner.submit(lambda: self._show(prompt, seed), NOW, self._fail)
 
     def _show(self, prompt: str, seed: int) -> None:
         self.answers.value = columns_html(self.study.side_by_side(prompt, seed=seed))
         self.button.disabled = False
-        self._say(
+        self.status.say(
             "Same prompt, same random numbers. Scores are standard deviations above the "
             "reference's average answer to this prompt."
         )
@@ -89,13 +89,7 @@ class ComparePanel(widgets.VBox):
     def _fail(self, error: BaseException) -> None:
         self.button.disabled = self.measure_button.disabled = False
         self.progress.layout.visibility = "hidden"
-        text = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-        self._say(text, alert=True)
-
-    def _say(self, text: str, alert: bool = False) -> None:
-        color = "var(--jp-error-color0, #a02020)" if alert else "inherit"
-        role = "alert" if alert else "status"
-        self.status.value = f'<div role="{role}" style="color: {color}">{html.escape(text)}</div>'
+        self.status.say(words_of(error), alert=True)
 
 
 def columns_html(columns: dict[str, list[dict]]) -> str:

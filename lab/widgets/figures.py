@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 # Readable on a light and on a dark page: plotly does not know JupyterLab's theme.
 INK, GRID = "#7a7f87", "rgba(128, 128, 128, 0.25)"
-BLUE, ORANGE, GREEN, RED = "#3b82c4", "#d9822b", "#3a9a5b", "#c94f4f"
+BLUE, ORANGE, GREEN = "#3b82c4", "#d9822b", "#3a9a5b"
 
 
 def style(figure: go.FigureWidget, height: int) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import anywidget
 import traitlets
 
-from ..errors import LabError
 from ..runner import NOW
+from .status import words_of
 
 if TYPE_CHECKING:
     from ..ranking import RankingSession
@@ -159,8 +159,7 @@ class RankingBoard(anywidget.AnyWidget):
 
     def _fail(self, error: BaseException) -> None:
         self.busy = False
-        text = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-        self._say(text, alert=True)
+        self._say(words_of(error), alert=True)
 
     def _say(self, text: str, alert: bool = False) -> None:
         self.alert, self.status = alert, text

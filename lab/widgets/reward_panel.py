@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import threading
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 import plotly.graph_objects as go
 
-from ..errors import LabError
 from .figures import BLUE, GREEN, INK, ORANGE, band, style
+from .status import StatusLine
 
 if TYPE_CHECKING:
     from ..experiment import Experiment
@@ -45,7 +44,7 @@ class RewardPanel(widgets.VBox):
         style(self.figure, 330)
         self.figure.update_yaxes(title_text="pair accuracy", range=[0, 1])
         self.figure.update_xaxes(title_text="rankings")
-        self.status = widgets.HTML()
+        self.status = StatusLine()
         super().__init__([self.status, self.figure])
         study.on_refit(self.draw)
         self.draw()
@@ -61,7 +60,7 @@ class RewardPanel(widgets.VBox):
                 line.visible = area.visible = bool(rows)
                 area.x = [r[0] for r in rows] + [r[0] for r in reversed(rows)]
                 area.y = [r[2] for r in rows] + [r[3] for r in reversed(rows)]
-        self.status.value = f'<div role="status">{html.escape(self._summary(history))}</div>'
+        self.status.say(self._summary(history))
 
     def _summary(self, history: list[dict]) -> str:
         if not history:
@@ -75,12 +74,3 @@ class RewardPanel(widgets.VBox):
         if "prequential" not in row:
             text += " From the second ranking on, it predicts each one before it sees it."
         return text
-
-    @property
-    def error(self) -> LabError | None:
-        """Why there is no reward model, if there is none."""
-        try:
-            self.study.reward_model.require_head()
-        except LabError as error:
-            return error
-        return None

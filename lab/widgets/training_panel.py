@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
@@ -15,6 +14,7 @@ from plotly.subplots import make_subplots
 from ..errors import LabError
 from ..runner import NOW, TRAINING, Runner
 from .figures import BLUE, GREEN, ORANGE, style
+from .status import StatusLine, words_of
 
 if TYPE_CHECKING:
     from ..ppo import PPO
@@ -48,6 +48,7 @@ class TrainingPanel(widgets.VBox):
         compute: threading.RLock,
     ) -> None:
         self.trainer: PPO | None = None
+        self._opens = opens
         self._runner, self._compute = runner, compute
         self._lock = threading.RLock()
         self._to_go, self._at_work = 0, False
@@ -58,7 +59,7 @@ class TrainingPanel(widgets.VBox):
         self.updates = widgets.BoundedIntText(25, 1, 10_000, description="updates")
         self.updates.layout.width = "160px"
         self.progress = widgets.IntProgress(0, 0, 1, layout={"width": "140px"})
-        self.status = widgets.HTML()
+        self.status = StatusLine()
         self.samples = widgets.HTML()
         self.sliders = self._make_sliders(settings)
         self.step_button.on_click(lambda _: self.start(1))
@@ -74,16 +75,18 @@ class TrainingPanel(widgets.VBox):
                 self.samples,
             ]
         )
-        self._say("Getting ready…")
-        runner.submit(partial(self._open, opens), NOW, self._stop)
+        self.status.say("Getting ready…")
+        runner.submit(self._open, NOW, self._stop)
 
-    def _open(self, opens: Callable[..., PPO]) -> None:
+    def _open(self) -> None:
         """First job of the background thread: the run itself."""
-        self.trainer = opens(
-            on_chunk=lambda n: self._say(f"The reference writes for comparison: {n} so far…")
+        self.trainer = self._opens(
+            on_chunk=lambda n: self.status.say(f"The reference writes for comparison: {n} so far…")
         )
+        for name, slider in self.sliders.items():  # a run that goes on has settings of its own
+            slider.value = getattr(self.trainer.settings, name)
         self._draw()
-        self._say(
+        self.status.say(
             self._summary(self.trainer.history[-1])
             if self.trainer.history
             else "Press Step for one update: answers, their scores, and a small change."
@@ -98,7 +101,7 @@ class TrainingPanel(widgets.VBox):
             if self._at_work:
                 return
             self._at_work = True
-        self._say("The model is writing its answers…")
+        self.status.say("The model is writing its answers…")
         self._runner.submit(self._update, TRAINING, self._stop)
 
     def pause(self) -> None:
@@ -106,35 +109,35 @@ class TrainingPanel(widgets.VBox):
         with self._lock:
             self._to_go = min(self._to_go, 1) if self._at_work else 0
             self.pause_button.disabled = True
-        self._say("Pausing after this update…")
+        self.status.say("Pausing after this update…")
 
     def _update(self) -> None:
         """One job of the background thread."""
+        if self.trainer is None:  # opening it failed; what was missing may be there now
+            self._open()
         with self._compute:
             metrics = self.trainer.step()
         self._draw()
         with self._lock:
             self._to_go -= 1
             self.progress.value = self.progress.max - self._to_go
-            more = self._to_go > 0
-            self._at_work = more
+            more = self._at_work = self._to_go > 0
+            self.pause_button.disabled = not more or self.pause_button.disabled
         if more:
             left = self._to_go * metrics["seconds"]
-            self._say(f"{self._summary(metrics)} · about {left:.0f} s to go")
+            self.status.say(f"{self._summary(metrics)} · about {left:.0f} s to go")
             self._runner.submit(self._update, TRAINING, self._stop)
             return
-        self.pause_button.disabled = True
-        self._say(f"{self._summary(metrics)} · saving…")
+        self.status.say(f"{self._summary(metrics)} · saving…")
         with self._compute:
             self.trainer.save()
-        self._say(self._summary(metrics))
+        self.status.say(self._summary(metrics))
 
     def _stop(self, error: BaseException) -> None:
         with self._lock:
             self._to_go, self._at_work = 0, False
             self.pause_button.disabled = True
-        text = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-        self._say(text, alert=True)
+        self.status.say(words_of(error), alert=True)
 
     @staticmethod
     def _summary(metrics: dict) -> str:
@@ -142,11 +145,6 @@ class TrainingPanel(widgets.VBox):
             f"Update {metrics['update']}: score {metrics['objective/scores']:+.2f}, "
             f"KL {metrics['objective/kl']:.1f}, {metrics['seconds']:.1f} s"
         )
-
-    def _say(self, text: str, alert: bool = False) -> None:
-        color = "var(--jp-error-color0, #a02020)" if alert else "inherit"
-        role = "alert" if alert else "status"
-        self.status.value = f'<div role="{role}" style="color: {color}">{html.escape(text)}</div>'
 
     def _draw(self) -> None:
         rows = list(self.trainer.history)
@@ -185,10 +183,12 @@ class TrainingPanel(widgets.VBox):
         try:
             if self.trainer is None:
                 raise LabError("The run is not open yet: a moment.")
+            if value == getattr(self.trainer.settings, name):
+                return
             self.trainer.change(**{name: value})
-            self._say(f"{name} = {value:g} from the next update on.")
+            self.status.say(f"{name} = {value:g} from the next update on.")
         except LabError as error:
-            self._say(str(error), alert=True)
+            self.status.say(str(error), alert=True)
 
 
 def samples_html(samples: list[dict], count: int = 4) -> str:
