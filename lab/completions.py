@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .errors import LabError
 from .preferences import Completion
 from .runner import AHEAD
 
@@ -50,6 +51,11 @@ class Completions:
         study = self.study
         with study.compute:
             missing = lacking()  # less, if another thread was at it meanwhile
+            if policy != "reference" and policy != study.policy_name("aligned"):
+                raise LabError(
+                    f"The aligned policy has moved on from {policy}: call study.rank("
+                    'policy="aligned") again to rank what it says now.'
+                )
             if missing:
                 answers = answer(
                     study.reference if policy == "reference" else study.aligned,

@@ -17,7 +17,7 @@ from . import catalog
 from .completions import Completions
 from .errors import LabError, NotReady
 from .files import append_json_line, read_json_lines, write_json
-from .prompts import Prompt, load_prompts
+from .prompts import Prompt, load_prompts, write_prompts
 from .ranking import RankingSession
 from .reward import RewardHead, RewardModel
 from .runner import Runner
@@ -42,7 +42,7 @@ class Experiment:
     Args:
         name: letters, digits, `-`, `_` and `.`; the folder's name.
         model: a name of the catalog, a hub id, or a folder. A study keeps the model it began with.
-        prompts: a file, a list of texts, or None for those that the lab ships.
+        prompts: a file, a list of texts, or None for those that the study has or the lab ships.
         trainable: how many top layers PPO trains: "auto", a number, or "all".
         root: where studies live; by default what LAB_RUNS names, or the project's `runs/`.
 
@@ -70,11 +70,16 @@ class Experiment:
             )
         self.name = name
         self.folder = Path(root or runs_root()) / name
-        self.prompts: list[Prompt] = load_prompts(prompts)
+        own = self.folder / "prompts.jsonl"  # so that a copied study asks the same
+        self.prompts: list[Prompt] = load_prompts(
+            own if prompts is None and own.exists() else prompts
+        )
         self.seed, self.device, self.trainable = seed, device, trainable
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
         self.folder.mkdir(parents=True, exist_ok=True)
         self.settings = self._open_settings(str(model), progress)
+        if prompts is not None or not own.exists():
+            write_prompts(own, self.prompts)
         self.store = PreferenceStore(self.folder / "preferences.sqlite")
         self.completions = Completions(self)
         self.runner = Runner()
@@ -354,8 +359,10 @@ class Experiment:
         if new or settings or not self.runs:
             shown = self.ppo_settings(**settings)
             self.reward_model.require_head()  # say at once what is missing
+        elif self._trainer is not None:
+            shown = self._trainer.settings
         else:
-            shown = self.ppo_settings(**self._open_run(self.runs[-1]).config["settings"])
+            shown = PPOSettings.of(self._open_run(self.runs[-1]).config["settings"])
         opens = partial(self.trainer, new, **settings)
         panel = TrainingPanel(opens, shown, self.runner, self.compute)
         if nobody_is_here():

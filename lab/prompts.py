@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .errors import BadPrompts
+from .files import write_atomic
 from .store import clean
 
 KINDS = ("creative", "advice", "explain", "opinion", "factual", "harmful", "lookalike")
@@ -48,6 +49,13 @@ def load_prompts(source: str | Path | Iterable[str] | None = None) -> list[Promp
     if all(p.split == "train" for p in prompts):
         prompts = hold_out(prompts)
     return prompts
+
+
+def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
+    """Write prompts as a .jsonl file that `load_prompts` reads."""
+    rows = [{**asdict(p), "prompt": p.text} for p in prompts]
+    lines = [json.dumps({k: r[k] for k in ("prompt", "topic", "kind", "split")}) for r in rows]
+    write_atomic(path, "".join(line + "\n" for line in lines).encode())
 
 
 def read_file(path: Path) -> list[Prompt]:

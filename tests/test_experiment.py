@@ -77,6 +77,37 @@ def test_opening_a_study_again_continues_it(opened) -> None:
     assert again.trainer().step()["update"] == 3
 
 
+def test_a_study_keeps_its_prompts(opened) -> None:
+    first = opened()
+    assert [p.text for p in first.prompts] == PROMPTS
+    assert opened(prompts=None).prompts == first.prompts
+    assert len(opened(prompts=["Only this one?"]).prompts) == 1
+    assert len(opened(prompts=None).prompts) == 1
+
+
+def test_opening_the_panel_again_leaves_a_run_under_way_alone(opened) -> None:
+    study = opened()
+    study.session().simulate(shortest, 3)
+    trainer = study.trainer(batch_size=4)
+    trainer.step()  # in the history, in no checkpoint yet
+    study.ppo()
+    assert study.runner.wait(30)
+    lines = (trainer.run.folder / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 1 and study.trainer() is trainer
+
+
+def test_a_board_on_an_aligned_policy_that_moved_on_says_so(opened) -> None:
+    study = opened()
+    study.session().simulate(shortest, 3)
+    study.trainer(batch_size=4).train(1)
+    session = study.session(policy="aligned")
+    session.next()
+    study.trainer().step()
+    session.skip()
+    with pytest.raises(LabError, match="moved on"):
+        session.next()
+
+
 def test_a_second_round_ranks_the_aligned_model_and_starts_a_new_run(opened) -> None:
     study = opened()
     study.session().simulate(shortest, 4)

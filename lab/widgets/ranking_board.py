@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import anywidget
 import traitlets
 
-from ..runner import NOW
+from ..runner import AHEAD, NOW
 from .status import words_of
 
 if TYPE_CHECKING:
     from ..ranking import RankingSession
 
 STATIC = Path(__file__).parent / "static"
+QUESTIONS_AHEAD = 4
 
 
 class RankingBoard(anywidget.AnyWidget):
@@ -124,6 +125,11 @@ class RankingBoard(anywidget.AnyWidget):
         }
         self.busy = False
         self._say(words)
+        self.session.study.runner.submit(self._look_ahead, AHEAD, self._fail)
+
+    def _look_ahead(self) -> None:
+        """A job of the background thread: completions of the questions to come."""
+        self.session.prepare(QUESTIONS_AHEAD)
 
     def _simulate(self, rater: str) -> None:
         self.session.simulate(rater, max(0, self.goal - self.done))
