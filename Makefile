@@ -2,6 +2,7 @@
 # make test   make the environment if need be, run all tests
 # make check  ruff
 VENV := .venv
+PYTHON3 ?= python3
 PYTHON := $(VENV)/bin/python
 BROWSER ?=
 
@@ -16,8 +17,8 @@ check: $(VENV)/made-test
 	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check .
 
 $(VENV)/made: pyproject.toml constraints.txt
-	python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The lab needs Python 3.11 or newer.")'
-	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON3) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The lab needs Python 3.11 or newer.")'
+	test -x $(PYTHON) || $(PYTHON3) -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e . -c constraints.txt
 	touch $@
 
