@@ -66,6 +66,7 @@ class PPO:
             raise LabError("PPO needs at least one prompt to answer.")
         self.reference, self.score, self.prompts = reference, score, list(prompts)
         self.settings = settings or PPOSettings()
+        self._now = self.settings  # those of the update under way: changes wait for the next
         self.run = run
         self.policy = reference.copy()
         self.value_head = nn.Linear(reference.trunk.hidden_size, 1).to(reference.trunk.device)
@@ -98,40 +99,17 @@ class PPO:
     def step(self) -> dict[str, float]:
         """One update: rollout, scoring, epochs of training. Returns the metrics, TRL's names.
 
+        An update is all or nothing: where it fails, everything is as it was before.
+
         Raises:
-            TrainingStopped: a loss or gradient was not finite; weights are those before it.
+            TrainingStopped: a score, loss or gradient was not finite.
         """
-        start, s = time.perf_counter(), self.settings
-        before = self.snapshot()
-        self.update += 1
+        start, before = time.perf_counter(), self.snapshot()
+        self.update, self._now = self.update + 1, self.settings
         try:
             prompts, samples = self._rollout()
-            scores = torch.as_tensor(self.score(prompts, samples), dtype=torch.float32)
-            if scores.shape != (len(samples),):
-                raise LabError(
-                    f"The score gave {scores.numel()} numbers for {len(samples)} completions: "
-                    "it must give one for each."
-                )
-            scores = scores.to(samples.ids.device)
-            if not scores.isfinite().all():
-                raise TrainingStopped("The score of a completion is not a finite number.")
-            if s.missing_eos_penalty is not None:
-                scores = scores - s.missing_eos_penalty * ~samples.finished
-            with torch.no_grad():
-                reference, _ = logprobs(self.reference, samples, s.temperature)
-            mask, old, values = samples.completion_mask, samples.logprobs, samples.values
-
-            kl = kl_per_token(old, reference, s.kl_estimator)
-            mean_kl, kl_coef = kl.sum(1).mean().item(), s.kl_coef
-            if s.kl_target is not None:
-                kl_coef = adapted_kl_coef(kl_coef, mean_kl, s.kl_target)
-            rewards = token_rewards(scores, kl, samples.lengths, kl_coef)
-            if s.whiten_rewards:
-                rewards = whiten(rewards, mask, shift_mean=False)
-            advantages, returns = gae(rewards, values, mask, s.gamma, s.lam)
-            advantages = whiten(advantages, mask)
-
-            stats = self._train(samples, old, values, advantages, returns)
+            scores = self._scores(prompts, samples)
+            metrics = self._learn(samples, scores)
         except BaseException as error:
             settings = self.settings  # a person may have changed them meanwhile
             self.restore(*before)
@@ -142,32 +120,63 @@ class PPO:
                 f"Update {self.update + 1} stopped: {error} The weights are those before it. "
                 "Try a smaller learning_rate or a larger kl_coef."
             ) from None
-
         seconds = time.perf_counter() - start
-        non_score = -kl_coef * mean_kl
-        metrics = {
+        metrics |= {"seconds": seconds, "eps": len(samples) / seconds}
+        self._record(metrics, prompts, samples, scores)
+        return metrics
+
+    def _learn(self, samples: Samples, scores: Tensor) -> dict[str, float]:
+        """The algorithm: KL to the reference, rewards, advantages, epochs of training."""
+        s, mask = self._now, samples.completion_mask
+        old, values = samples.logprobs, samples.values
+        with torch.no_grad():
+            reference, _ = logprobs(self.reference, samples, s.temperature)
+
+        kl = kl_per_token(old, reference, s.kl_estimator)
+        mean_kl, kl_coef = kl.sum(1).mean().item(), s.kl_coef
+        if s.kl_target is not None:
+            kl_coef = adapted_kl_coef(kl_coef, mean_kl, s.kl_target)
+        rewards = token_rewards(scores, kl, samples.lengths, kl_coef)
+        if s.whiten_rewards:
+            rewards = whiten(rewards, mask, shift_mean=False)
+        advantages, returns = gae(rewards, values, mask, s.gamma, s.lam)
+        stats = self._train(samples, old, values, whiten(advantages, mask), returns)
+
+        mean_score = scores.mean().item()
+        return {
             "update": self.update,
             "episode": self.update * s.batch_size,
-            "eps": s.batch_size / seconds,
             "objective/kl": mean_kl,
             "objective/entropy": (-old).sum(1).mean().item(),
-            "objective/scores": scores.mean().item(),
+            "objective/scores": mean_score,
             "objective/scores_std": scores.std(correction=0).item(),
-            "objective/non_score_reward": non_score,
-            "objective/rlhf_reward": scores.mean().item() + non_score,
+            "objective/non_score_reward": -kl_coef * mean_kl,
+            "objective/rlhf_reward": mean_score - kl_coef * mean_kl,
             "objective/kl_coef": kl_coef,
             **stats,
             "val/var_explained": variance_explained(values, returns, mask),
             "val/num_eos_tokens": int(samples.finished.sum()),
             "val/length": samples.lengths.float().mean().item(),
             **{name: getattr(s, name) for name in ("learning_rate", "cliprange", "temperature")},
-            "seconds": seconds,
         }
-        self._record(metrics, prompts, samples, scores)
-        return metrics
+
+    def _scores(self, prompts: list[str], samples: Samples) -> Tensor:
+        """One score [B] for each completion, less the penalty for those without an end."""
+        scores = torch.as_tensor(self.score(prompts, samples), dtype=torch.float32)
+        if scores.shape != (len(samples),):
+            raise LabError(
+                f"The score gave {scores.numel()} numbers for {len(samples)} completions: "
+                "it must give one for each."
+            )
+        if not scores.isfinite().all():
+            raise TrainingStopped("The score of a completion is not a finite number.")
+        scores = scores.to(samples.ids.device)
+        if self._now.missing_eos_penalty is not None:
+            scores = scores - self._now.missing_eos_penalty * ~samples.finished
+        return scores
 
     def _rollout(self) -> tuple[list[str], Samples]:
-        s = self.settings
+        s = self._now
         prompts = [self.prompts[i] for i in self._order()]
         room = s.max_new_tokens
         ids = [self.policy.trunk.encode(p, room) for p in prompts]
@@ -186,10 +195,10 @@ class PPO:
 
     def _order(self) -> list[int]:
         """Which prompts this update answers: shuffled passes, one after the other."""
-        n, size = len(self.prompts), self.settings.batch_size
+        n, size = len(self.prompts), self._now.batch_size
         first = (self.update - 1) * size
         orders = {
-            k: np.random.default_rng([self.settings.seed, k]).permutation(n)
+            k: np.random.default_rng([self._now.seed, k]).permutation(n)
             for k in range(first // n, (first + size - 1) // n + 1)
         }
         return [int(orders[i // n][i % n]) for i in range(first, first + size)]
@@ -197,7 +206,7 @@ class PPO:
     def _train(self, samples: Samples, old, values, advantages, returns) -> dict[str, float]:
         """Epochs of clipped updates on one rollout. The log-probs and values from sampling are
         the old ones, so the first epoch needs no forward pass of its own to get them."""
-        s, stats = self.settings, []
+        s, stats = self._now, []
         for group in self.optimizer.param_groups:
             group["lr"] = s.learning_rate
         for epoch in range(s.num_ppo_epochs):
@@ -237,7 +246,7 @@ class PPO:
             raise TrainingStopped("the loss is not a finite number.")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self._now.max_grad_norm)
         if not norm.isfinite():
             raise TrainingStopped("the gradient is not finite.")
         self.optimizer.step()

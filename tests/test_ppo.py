@@ -339,3 +339,17 @@ def test_a_snapshot_continues_in_another_trainer_bit_for_bit():
     for _ in range(2):
         assert same_metrics(one.step(), two.step())
     assert same(state_of(one.policy, one.value_head), state_of(two.policy, two.value_head))
+
+
+def test_a_change_during_an_update_waits_for_the_next_one(tiny_policy) -> None:
+    """Sampling at one temperature and learning at another would make every ratio wrong."""
+
+    def meddle(prompts, samples):
+        trainer.change(temperature=2.0)
+        return [0.0] * len(prompts)
+
+    settings = PPOSettings(batch_size=4, max_new_tokens=5, temperature=1.0)
+    trainer = PPO(tiny_policy(), meddle, ["w3 w4"], settings)
+    assert abs(trainer.step()["val/ratio"] - 1) < 0.01
+    assert trainer.history[0]["temperature"] == 1.0
+    assert trainer.settings.temperature == 2.0
