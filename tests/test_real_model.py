@@ -1,0 +1,58 @@
+"""What only the real model can show."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lab import catalog
+from lab.policy import Policy
+from lab.sampling import logprobs, read, sample
+
+pytestmark = pytest.mark.model
+PROMPTS = ["Why is the sky blue?", "Write two lines about snow, please, for my grandmother.", "Hi"]
+
+
+@pytest.fixture(scope="module")
+def reference() -> Policy:
+    folder = catalog.fetch("smollm2", progress=False)
+    return Policy.load(folder.path, chat_template=folder.chat_template)
+
+
+def test_smollm2_is_split_into_22_frozen_layers_and_8_that_train(reference: Policy) -> None:
+    trunk = reference.trunk
+    assert trunk.split and len(trunk.body.layers) == 22 and len(reference.top.layers) == 8
+    assert trunk.feature_layer == 15
+    trained = sum(p.numel() for p in reference.copy().parameters() if p.requires_grad)
+    assert trained == sum(p.numel() for p in reference.top.layers.parameters()) + 576
+
+
+def test_a_prompt_is_one_user_turn_without_a_system_prompt(reference: Policy) -> None:
+    ids = reference.trunk.encode("Hi")
+    text = reference.trunk.tokenizer.decode(ids)
+    assert text == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+def test_log_probs_of_sampling_are_those_of_training(reference: Policy, temperature) -> None:
+    prompts = [reference.trunk.encode(p) for p in PROMPTS]
+    policy = reference.copy()
+    samples = sample(policy, prompts, max_new_tokens=24, temperature=temperature, seed=3)
+    with torch.no_grad():
+        again, _ = logprobs(policy, samples, temperature)
+    assert (again - samples.logprobs).abs().max() < 1e-4
+
+
+def test_a_rollout_and_a_stored_completion_have_the_same_features(reference: Policy) -> None:
+    prompts = [reference.trunk.encode(p) for p in PROMPTS]
+    samples = sample(reference, prompts, max_new_tokens=40, temperature=0, seed=0)
+    assert samples.finished.any(), "one that ends by itself is needed: its last token is pooled too"
+    stored = read(reference.trunk, prompts, samples.token_lists())
+    scale = samples.features().abs().mean()
+    assert (stored - samples.features()).abs().max() / scale < 1e-3
+
+
+def test_smollm2_knows_the_capital_of_france(reference: Policy) -> None:
+    ids = [reference.trunk.encode("What is the capital of France?")]
+    samples = sample(reference, ids, max_new_tokens=12, temperature=0)
+    assert "Paris" in reference.trunk.decode(samples.token_lists()[0])
