@@ -29,10 +29,11 @@ SPLIT_TOLERANCE = 1e-4  # largest |Δlogit| to the whole model, in fp32, at whic
 class Trunk(nn.Module):
     """The frozen lower layers, with the tokenizer: everything that no training moves.
 
-    Its last states feed the tops of policy and reference; those of a layer halfway up the model
-    feed the reward head (on five preferences, 40 rankings each, that layer was 0.02 to 0.04 more
-    accurate than the trunk's last). When not `split`, policies start from token ids, and the
-    trunk serves the reward head alone.
+    Its last states feed the tops of policy and reference. The reward head reads two things of
+    each token: its embedding, the word alone, and the state halfway up the model, the word in its
+    context. (Tried with three simulated raters, 40 rankings each: 0.80, 0.78 and 0.87 accurate on
+    unseen prompts; the state halfway alone 0.73, 0.75 and 0.82; the trunk's last state less.)
+    When not `split`, policies start from token ids, and the trunk serves the reward head alone.
 
     Args:
         body: a base model that has the layers below `depth` alone, its final norm left out.
@@ -67,7 +68,7 @@ class Trunk(nn.Module):
     @property
     def extractor(self) -> str:
         """What a cached feature depends on: the weights, the layer and the pooling."""
-        return f"{self.weights_hash}:{self.feature_layer}:mean"
+        return f"{self.weights_hash}:0+{self.feature_layer}:mean"
 
     def encode(self, prompt: str, room: int = 1) -> list[int]:
         """Token ids of a prompt as one user turn (plain text for a model without chat template).
@@ -98,18 +99,20 @@ class Trunk(nn.Module):
     def read(
         self, ids: Tensor, mask: Tensor, cache=None, positions: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Hidden states [batch, time, hidden] for the tops, and those for the reward head."""
+        """Hidden states [batch, time, hidden] for the tops, and [batch, time, 2·hidden] for the
+        reward head: embeddings beside states halfway up."""
         states = run_body(self.body, ids, mask, cache, positions)
-        tapped, self._tapped = self._tapped, None
-        return states, states if tapped is None else tapped
+        halfway, self._tapped = self._tapped, None
+        halfway = states if halfway is None else halfway
+        return states, torch.cat([self.body.get_input_embeddings()(ids), halfway], -1)
 
     def _tap(self, module: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
         self._tapped = output[0] if isinstance(output, tuple) else output
 
     @staticmethod
     def pool(states: Tensor, mask: Tensor) -> Tensor:
-        """Mean of states [batch, time, hidden] where mask [batch, time] is true: the features
-        [batch, hidden] of the reward head. A sampled end-of-sequence token is part of the
+        """Mean of states [batch, time, width] where mask [batch, time] is true: the features
+        [batch, width] of the reward head. A sampled end-of-sequence token is part of the
         completion and is pooled with it."""
         kept = torch.where(mask[..., None], states, 0.0)
         return kept.sum(1) / mask.sum(1, keepdim=True).clamp(min=1)

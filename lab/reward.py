@@ -1,7 +1,8 @@
-"""The reward model: a linear head on trunk states, refitted after every ranking.
+"""The reward model: a linear head on the trunk, refitted after every ranking.
 
 Bradley-Terry (Christiano et al. 2017, eq. 1): P(a preferred to b) = sigmoid(r(a) - r(b)), with
-r(x) = w·φ(x) and φ(x) the mean trunk state over the completion.
+r(x) = w·φ(x) and φ(x) the mean over the completion of each token's embedding and of its state
+halfway up the trunk.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ class RewardModel:
             self.head, self.accuracies = None, Accuracies(len(rankings))
             return None
         x, y, weight = self.design(training)
-        scale = np.sqrt((x**2).sum(1).mean()) or 1.0
+        scale = block_scales(x)
         x = x / scale
         prompts = [p.prompt for p in training]
         fold = assign_folds(prompts)
@@ -204,6 +205,14 @@ class RewardModel:
             return None
         x, _, _ = self.design(pairs)
         return pair_accuracy(pairs, x @ self.head.weight)
+
+
+def block_scales(x: np.ndarray) -> np.ndarray:
+    """Scales [H] that give both halves of the features, embeddings and states, the same mean
+    square difference: L2 then treats them alike."""
+    halves = np.array_split(x, 2, axis=1)
+    scales = [np.sqrt((half**2).sum(1).mean()) or 1.0 for half in halves]
+    return np.repeat(scales, [half.shape[1] for half in halves])
 
 
 def fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray, l2: float) -> np.ndarray:

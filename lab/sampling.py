@@ -34,7 +34,7 @@ class Samples:
         logprobs: log-prob of each sampled token [B, C] at the sampling temperature; 0 past the end.
         values: the value head's output before each token [B, C]; None unless asked for.
         inputs: what tops start from: trunk states [B, P + C, H], or `ids` without a split.
-        states: states [B, P + C, H] of the layer that the reward head reads.
+        states: what the reward head reads of each token [B, P + C, 2·H].
     """
 
     ids: Tensor
@@ -72,7 +72,7 @@ class Samples:
         return Samples(**picked)
 
     def features(self) -> Tensor:
-        """What the reward head reads of each completion [B, H]."""
+        """What the reward head reads of each completion [B, 2·H]: the mean over its tokens."""
         return Trunk.pool(self.states[:, self.prompt_width :], self.completion_mask)
 
 
@@ -183,7 +183,7 @@ def keep_nucleus(probs: Tensor, top_p: float) -> Tensor:
 
 
 def read(trunk: Trunk, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]):
-    """Features [B, H] of stored completions: the same numbers as `Samples.features()`."""
+    """Features [B, 2·H] of stored completions: the same numbers as `Samples.features()`."""
     device = trunk.device
     ids, mask = pad_left(prompts, trunk.pad_id, device)
     width = max((len(c) for c in completions), default=0)

@@ -18,8 +18,8 @@ class PPOSettings:
     max_new_tokens: int = 24
     temperature: float = 1.0
     learning_rate: float = 2e-4
-    kl_coef: float = 0.1
-    kl_target: float | None = 12.0  # nats; kl_coef is the price there. None: the price is fixed
+    kl_coef: float = 0.15
+    kl_target: float | None = 10.0  # nats; kl_coef is the price there. None: the price is fixed
     kl_estimator: Literal["k1", "k3"] = "k1"
     gamma: float = 1.0
     lam: float = 0.95

@@ -71,7 +71,7 @@ def test_models_that_do_not_split_are_trained_whole(family, tiny_policy):
 @pytest.mark.parametrize("trainable", [1, 3, "all"])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 @torch.no_grad()
-def test_the_reward_head_reads_the_layer_halfway_up_or_the_trunk_below(
+def test_the_reward_head_reads_words_and_the_layer_halfway_up_or_the_trunk_below(
     family, trainable, tiny_policy
 ):
     policy = tiny_policy(family, trainable)
@@ -81,8 +81,11 @@ def test_the_reward_head_reads_the_layer_halfway_up_or_the_trunk_below(
     ids, mask = pad_left(rows, PAD_FILLER, "cpu")
     _, states = policy.trunk.read(ids, mask)
     for i, row in enumerate(rows):
-        whole = tiny_model(family)(torch.tensor([row]), output_hidden_states=True)
-        assert (whole.hidden_states[layer][0] - states[i][mask[i]]).abs().max() < 1e-5
+        model, row = tiny_model(family), torch.tensor([row])
+        hidden = model(row, output_hidden_states=True).hidden_states
+        words, context = states[i][mask[i]].chunk(2, -1)
+        assert words.equal(model.get_input_embeddings()(row)[0])
+        assert (hidden[layer][0] - context).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("amount", [1, 5, 30])
@@ -227,7 +230,7 @@ def test_a_saved_model_is_read_back_with_a_hash_of_its_weights(tmp_path):
         policy = Policy.load(folder, trainable=2, device="cpu", chat_template=TURNS)
         hashes.add(policy.trunk.weights_hash)
     assert len(hashes) == 2
-    assert policy.trunk.extractor == f"{policy.trunk.weights_hash}:2:mean"
+    assert policy.trunk.extractor == f"{policy.trunk.weights_hash}:0+2:mean"
     assert len(policy.trunk.encode("w5")) == 3
     row = random_prompts([10])[0]
     with torch.no_grad():
