@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from .compare import Answers, Comparison, answer, compare, gold
+from .completions import PER_PROMPT, POOL
 from .errors import LabError
 from .experiment import Experiment
 from .files import write_json
@@ -54,11 +55,15 @@ def demo(
             return lambda done: bars.update(task, completed=done)
 
         prompts = study.session().upcoming()[:rankings]
-        study.completions.ensure(prompts, on_chunk=bar("completions to rank", 4 * len(prompts)))
+        study.completions.ensure(
+            prompts, on_chunk=bar("completions to rank", PER_PROMPT * len(prompts))
+        )
         study.session().simulate(
             rater, rankings, bar("rankings, the reward model refitted", rankings)
         )
 
+        lacking = PER_PROMPT * max(0, POOL - rankings)
+        study.completions.pool(bar("completions for comparison", lacking))
         heldout = [p.text for p in study.prompts if p.split == "heldout"]
         asked = [p for p in heldout for _ in range(HELDOUT_COMPLETIONS)]
         reference = answer_with(
