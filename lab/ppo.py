@@ -81,6 +81,7 @@ class PPO:
         self._history: list[dict] = []
         if run is not None and (saved := run.load()) is not None:
             self.restore(*saved)
+            self.last_samples = [row for row in run.samples if row["update"] == self.update]
 
     @property
     def history(self) -> list[dict]:
