@@ -35,13 +35,13 @@ def kl_per_token(logprobs: Tensor, reference: Tensor, estimator: str = "k1") -> 
 
 
 def adapted_kl_coef(kl_coef: float, kl: float, target: float) -> float:
-    """The price of a nat that holds KL near a target: kl_coef there, e² times less at KL 0, as
-    much dearer at twice the target (20 times at most).
+    """The price of a nat that holds KL near a target: kl_coef there, e⁴ times less at KL 0, and
+    rising as steeply above (20 times at most).
 
     A proportional controller, like that of Ziegler et al. (2019, section 2.2), but without
     memory: theirs lowers the price while KL is still small, and then overshoots for as long.
     """
-    return kl_coef * math.exp(min(math.log(20), 2 * (kl / target - 1)))
+    return kl_coef * math.exp(min(math.log(20), 4 * (kl / target - 1)))
 
 
 def token_rewards(scores: Tensor, kl: Tensor, lengths: Tensor, kl_coef: float) -> Tensor:
