@@ -169,8 +169,8 @@ def test_variance_explained_is_one_for_a_perfect_head_and_zero_for_none():
 
 def test_the_adapted_kl_coef_is_the_given_one_at_the_target_and_dearer_above():
     assert adapted_kl_coef(0.1, 8, 8) == pytest.approx(0.1)
-    assert adapted_kl_coef(0.1, 0, 8) == pytest.approx(0.1 / math.e**2)
-    assert adapted_kl_coef(0.1, 16, 8) == pytest.approx(0.1 * math.e**2)
+    assert adapted_kl_coef(0.1, 0, 8) == pytest.approx(0.1 / math.e**4)
+    assert adapted_kl_coef(0.1, 12, 8) == pytest.approx(0.1 * math.e**2)
     prices = [adapted_kl_coef(0.1, kl, 8) for kl in range(-10, 40)]
     assert prices == sorted(prices)
 
