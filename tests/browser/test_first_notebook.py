@@ -57,6 +57,8 @@ def test_a_newcomer_aligns_the_model_by_keyboard(folders, chromium: str, shots: 
         first = page.locator(".lab-card").first
         first.wait_for(timeout=90_000)
         first.focus()
+        asked: list[float] = []
+        plotted: list[float] = []
         for i in range(RANKINGS):
             page.wait_for_selector(".lab-board[aria-busy=false] .lab-card", timeout=60_000)
             prompt = page.locator(".lab-prompt").text_content()
@@ -66,6 +68,7 @@ def test_a_newcomer_aligns_the_model_by_keyboard(folders, chromium: str, shots: 
                 page.keyboard.press("t")  # is tied with the one above that
             if i == 0:
                 page.screenshot(path=shots / "ranking_board.png")
+            start = time.perf_counter()
             page.keyboard.press("Enter")
             page.wait_for_function(
                 "(old) => document.querySelector('.lab-prompt').textContent !== old",
@@ -73,6 +76,11 @@ def test_a_newcomer_aligns_the_model_by_keyboard(folders, chromium: str, shots: 
                 timeout=60_000,
             )
             page.wait_for_selector(".lab-board[aria-busy=false]", timeout=60_000)
+            asked.append(time.perf_counter() - start)
+            while len(notebook.points("predicted before each ranking")) < i:
+                assert time.perf_counter() - start < 60, "a ranking was not plotted"
+                page.wait_for_timeout(20)
+            plotted.append(time.perf_counter() - start)
         page.wait_for_function(
             "(n) => document.querySelector('.lab-count').textContent.startsWith(n)",
             arg=str(RANKINGS),
@@ -80,7 +88,8 @@ def test_a_newcomer_aligns_the_model_by_keyboard(folders, chromium: str, shots: 
         kept = stored_rankings(runs)
         assert kept == [[[1], [2], [3], [0]], [[1], [2, 3], [0]]] * 4
         assert page.locator(".jp-Cell").count() == cells, "a key reached JupyterLab"
-        page.wait_for_timeout(1500)
+        print(f"next question after {sorted(asked)[RANKINGS // 2]:.2f} s (median), refitted and")
+        print(f"plotted after {sorted(plotted)[RANKINGS // 2]:.2f} s, at most {max(plotted):.2f} s")
         assert len(notebook.points("predicted before each ranking")) == RANKINGS - 1
         page.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
         page.screenshot(path=shots / "reward_panel.png")
