@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,9 +105,13 @@ class RankingBoard(anywidget.AnyWidget):
 
     def _ask(self) -> None:
         """A job of the background thread: the next question, sampled if need be."""
+        self.session.study.reward_model  # noqa: B018 - read the model before anyone waits
+        self.session.prepare()  # without the lock: a click that comes meanwhile must not hang
         with self._lock:
-            self.session.study.reward_model  # noqa: B018 - read the model before anyone waits
-            self.session.next()
+            if not self.busy:
+                return  # a question came back meanwhile, by undo
+            if self.session.current is None:
+                self.session.next()
             self._show(self._progress() if self.done else "Put the best one on top.")
 
     def _show(self, words: str, tiers: list[list[int]] | None = None) -> None:
@@ -125,11 +130,18 @@ class RankingBoard(anywidget.AnyWidget):
         }
         self.busy = False
         self._say(words)
-        self.session.study.runner.submit(self._look_ahead, AHEAD, self._fail)
+        self.session.study.runner.submit(self._look_ahead, AHEAD, self._warn)
 
-    def _look_ahead(self) -> None:
-        """A job of the background thread: completions of the questions to come."""
-        self.session.prepare(QUESTIONS_AHEAD)
+    def _look_ahead(self, first: int = 0) -> None:
+        """A job of the background thread: completions of one question to come; queues the next,
+        so that a person who waits never waits for more than one."""
+        ready = set(self.session.ready())
+        for n, prompt in enumerate(self.session.upcoming()[:QUESTIONS_AHEAD]):
+            if n >= first and prompt not in ready:
+                self.session.prepare(n + 1)
+                job = partial(self._look_ahead, n + 1)
+                self.session.study.runner.submit(job, AHEAD, self._warn)
+                return
 
     def _simulate(self, rater: str) -> None:
         self.session.simulate(rater, max(0, self.goal - self.done))
@@ -151,7 +163,7 @@ class RankingBoard(anywidget.AnyWidget):
     def _on_message(self, _, content: dict, buffers: list) -> None:
         try:
             with self._lock:
-                if content.get("question") != self.question.get("id"):
+                if self.busy or content.get("question") != self.question.get("id"):
                     return  # a second click on a question that has gone
                 action = content.get("action")
                 if action == "submit":
@@ -164,8 +176,16 @@ class RankingBoard(anywidget.AnyWidget):
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        self.busy = False
+        with self._lock:
+            self.busy = False
+            if self.session.current is None:
+                self.question = {}  # what is on screen was answered
+            self._warn(error)
+
+    def _warn(self, error: BaseException) -> None:
         self._say(words_of(error), alert=True)
 
     def _say(self, text: str, alert: bool = False) -> None:
+        if text == self.status:
+            self.status = ""  # the page hears of changes only, and may have said more since
         self.alert, self.status = alert, text

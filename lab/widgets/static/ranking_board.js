@@ -78,7 +78,7 @@ function render({ model, el: root }) {
   const board = el(
     "div", "lab-board", { role: "group", "aria-label": "Ranking board" },
     el("div", "lab-top", {}, bar, count), prompt, list, hint,
-    el("div", "lab-actions", {}, submit, skip, undo, status),
+    el("div", "lab-actions", {}, submit, skip, undo, el("span", "lab-spinner", { "aria-hidden": "true" }), status),
   );
   root.append(board);
 
@@ -104,22 +104,28 @@ function render({ model, el: root }) {
     model.send(content);
   };
 
-  const move = (card, next) => {
-    setTiers(next, `Moved to rank ${rankOf(next, card)}.`);
-    cards[card]?.focus();
+  const move = (card, next, pressed = null) => {
+    const rank = rankOf(next, card);
+    const alone = next[rank - 1].length === 1;
+    setTiers(next, alone ? `Moved to rank ${rank}.` : `Tied at rank ${rank}.`);
+    // A button pressed by key keeps the focus, to be pressed again; else keys go on with the card.
+    if (pressed && !pressed.disabled) pressed.focus();
+    else cards[card]?.focus();
   };
 
   const makeCard = (text, card) => {
     const rank = el("span", "lab-rank");
     const body = el("div", "lab-text", { dir: "auto" });
     body.textContent = text;
-    const tie = button("Tie with above", "lab-small", () => move(card, toggleTie(tiers(), card)), "=");
+    const tool = (label, sign, change) => button(label, "lab-small",
+      (event) => move(card, change(tiers()), event.detail === 0 ? event.currentTarget : null), sign);
+    const tie = tool("Tie with above", "=", (t) => toggleTie(t, card));
     tie.setAttribute("aria-pressed", "false");
     const node = el(
       "li", "lab-card", { tabindex: "0" }, rank, body,
       el("span", "lab-tools", {},
-        button("Move up", "lab-small", () => move(card, moveBy(tiers(), card, -1)), "↑"),
-        button("Move down", "lab-small", () => move(card, moveBy(tiers(), card, 1)), "↓"),
+        tool("Move up", "↑", (t) => moveBy(t, card, -1)),
+        tool("Move down", "↓", (t) => moveBy(t, card, 1)),
         tie),
     );
     node.dataset.card = card;
@@ -136,7 +142,10 @@ function render({ model, el: root }) {
     else if (event.key >= "1" && event.key <= String(cards.length))
       move(card, setRank(tiers(), card, Number(event.key)));
     else if (event.key === "t" || event.key === "=") move(card, toggleTie(tiers(), card));
-    else return;
+    else if (event.key === "PageDown" || event.key === "PageUp") {
+      const text = cards[card].querySelector(".lab-text");
+      text.scrollBy(0, (event.key === "PageDown" ? 0.9 : -0.9) * text.clientHeight);
+    } else return;
     event.preventDefault();
   };
 
@@ -151,12 +160,17 @@ function render({ model, el: root }) {
   // Drag: the list captures the pointer, since a card that moves in the page would lose it.
   list.addEventListener("pointerdown", (event) => {
     const node = event.target.closest(".lab-card");
-    if (!node || event.target.closest("button") || event.button !== 0) return;
+    if (!node || event.target.closest("button") || event.button !== 0 || onScrollbar(event)) return;
     grabbed = { card: Number(node.dataset.card), y: event.clientY, moved: false };
     node.focus();
   });
+  const onScrollbar = ({ target, offsetX }) => target.matches(".lab-text") && offsetX >= target.clientWidth;
+  list.addEventListener("mousedown", (event) => {  // the card keeps the focus, not its long text
+    if (event.target.matches(".lab-text") && !onScrollbar(event)) event.preventDefault();
+  });
   list.addEventListener("pointermove", (event) => {
     if (!grabbed) return;
+    if (!(event.buttons & 1)) return drop();  // let go where the list could not see it
     if (!grabbed.moved && Math.abs(event.clientY - grabbed.y) < 5) return;
     if (!grabbed.moved) { grabbed.moved = true; list.setPointerCapture(event.pointerId); }
     cards[grabbed.card].classList.add("lab-grabbed");
@@ -168,7 +182,7 @@ function render({ model, el: root }) {
     if (order().indexOf(grabbed.card) !== index) setTiers(placeAt(tiers(), grabbed.card, index));
   });
   const drop = () => {
-    if (grabbed?.moved) {
+    if (grabbed?.moved && cards[grabbed.card]) {
       cards[grabbed.card].classList.remove("lab-grabbed");
       status.textContent = `Moved to rank ${rankOf(tiers(), grabbed.card)}.`;
     }
@@ -180,6 +194,7 @@ function render({ model, el: root }) {
   // --- the model moves the view
 
   const onQuestion = () => {
+    grabbed = null;
     const question = model.get("question");
     prompt.textContent = question.prompt ?? "";
     prompt.hidden = list.hidden = hint.hidden = !question.prompt;
@@ -195,9 +210,22 @@ function render({ model, el: root }) {
     for (const [key, what] of keys) {
       const kbd = el("kbd");
       kbd.textContent = key;
-      hint.append(kbd, ` ${what}  `);
+      hint.append(el("span", "", {}, kbd, ` ${what}`), " ");
     }
   };
+
+  // Text that scrolls can be reached and scrolled by keys.
+  const onSize = () => cards.forEach((node) => {
+    const text = node.querySelector(".lab-text");
+    const long = text.scrollHeight > text.clientHeight + 1;
+    text.classList.toggle("lab-long", long);
+    if (!long) ["tabindex", "role", "aria-label"].forEach((name) => text.removeAttribute(name));
+    else if (!text.hasAttribute("tabindex")) {
+      text.tabIndex = 0;
+      text.setAttribute("role", "group");
+      text.setAttribute("aria-label", "Long completion, scrolls");
+    }
+  });
 
   const onTiers = () => {
     const shown = order();
@@ -211,11 +239,16 @@ function render({ model, el: root }) {
       if (!node) return;
       node.querySelector(".lab-rank").textContent = i + 1;
       node.classList.toggle("lab-tied", j > 0);
+      node.classList.toggle("lab-joined", j < tier.length - 1);
+      const [up, down] = node.querySelectorAll(".lab-small");
+      up.disabled = i === 0 && tier.length === 1;
+      down.disabled = i === tiers().length - 1 && tier.length === 1;
       const tie = node.querySelector("[aria-pressed]");
       tie.setAttribute("aria-pressed", String(j > 0));
       tie.disabled = i === 0 && j === 0;
       node.setAttribute("aria-label", `Rank ${i + 1}${tier.length > 1 ? ", tied" : ""}: ${node.querySelector(".lab-text").textContent}`);
     }));
+    onSize();
   };
 
   const onState = () => {
@@ -231,7 +264,7 @@ function render({ model, el: root }) {
   };
 
   const onStatus = () => {
-    status.textContent = model.get("status");
+    if (status.textContent !== model.get("status")) status.textContent = model.get("status");
     status.classList.toggle("lab-alert", model.get("alert"));
   };
 
@@ -244,7 +277,10 @@ function render({ model, el: root }) {
   onQuestion();
   onState();
   onStatus();
+  const resized = new ResizeObserver(onSize);
+  resized.observe(list);
   return () => {
+    resized.disconnect();
     for (const [name, listener] of Object.entries(listeners)) model.off(name, listener);
   };
 }
