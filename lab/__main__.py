@@ -1,4 +1,4 @@
-"""python -m lab start | fetch | demo | doctor"""
+"""python -m lab start | fetch | demo | bench | doctor"""
 
 from __future__ import annotations
 
@@ -30,6 +30,23 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--out", default="runs/demo", help="the folder of the study")
 
+    bench = commands.add_parser("bench", help="what one PPO update costs on this machine")
+    bench.add_argument("--model", default="smollm2")
+    bench.add_argument("--batch", type=int, default=16, help="rollouts an update")
+    bench.add_argument("--tokens", type=int, default=24, help="new tokens of each rollout")
+    bench.add_argument("--epochs", type=int, default=2)
+    bench.add_argument("--trainable", default="auto", help="auto, a number of layers, or all")
+    bench.add_argument("--updates", type=int, default=5, help="counted after one warm-up")
+    bench.add_argument("--seed", type=int, default=0)
+    bench.add_argument("--against", choices=["trl"], help="take turns with TRL's PPOTrainer")
+    bench.add_argument("--lora", action="store_true", help="with TRL: once more with LoRA")
+    bench.add_argument("--grow", action="store_true", help="also how the costs grow")
+    bench.add_argument(
+        "--learn", type=int, default=0, metavar="UPDATES", help="with TRL: also the reward gained"
+    )
+    bench.add_argument("--quick", action="store_true", help="two updates, small sizes")
+    bench.add_argument("--json", metavar="FILE", help="write the figures here")
+
     commands.add_parser("doctor", help="what is installed, what is missing, what mends it")
     return parser
 
@@ -53,6 +70,11 @@ def main(argv: list[str] | None = None) -> int:
             from .demo import demo
 
             demo(**arguments)
+            return 0
+        if command == "bench":
+            from .bench import bench
+
+            bench(**arguments)
             return 0
         from .doctor import doctor
 

@@ -109,7 +109,9 @@ class PPO:
         self.update, self._now = self.update + 1, self.settings
         try:
             prompts, samples = self._rollout()
+            sampled = time.perf_counter()
             scores = self._scores(prompts, samples)
+            scored = time.perf_counter()
             metrics = self._learn(samples, scores)
         except BaseException as error:
             settings = self.settings  # a person may have changed them meanwhile
@@ -121,8 +123,14 @@ class PPO:
                 f"Update {self.update + 1} stopped: {error} The weights are those before it. "
                 "Try a smaller learning_rate or a larger kl_coef."
             ) from None
-        seconds = time.perf_counter() - start
-        metrics |= {"seconds": seconds, "eps": len(samples) / seconds}
+        end = time.perf_counter()
+        metrics |= {
+            "seconds": end - start,
+            "seconds_sampling": sampled - start,
+            "seconds_scoring": scored - sampled,
+            "seconds_training": end - scored,
+            "eps": len(samples) / (end - start),
+        }
         self._record(metrics, prompts, samples, scores)
         return metrics
 
