@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -113,11 +114,18 @@ def serve(pipe: Connection, target: Callable, arguments: tuple) -> None:
 
 
 def ours(pipe: Connection, work: Work) -> None:
-    """The lab's PPO. Answers "step" with an update's metrics, "limit" with the machine's limit."""
+    """The lab's PPO, its history and checkpoints on disk as in a study. Answers "step" with an
+    update's metrics, "limit" with the machine's limit."""
+    with tempfile.TemporaryDirectory() as folder:
+        serve_ours(pipe, work, folder)
+
+
+def serve_ours(pipe: Connection, work: Work, folder: str) -> None:
     from .demo import peak_memory_mb
     from .machine import limit, stages
     from .policy import Policy
     from .ppo import PPO
+    from .runs import Run
     from .settings import PPOSettings
 
     policy = Policy.load(work.folder, work.trainable, "cpu", work.chat_template)
@@ -133,7 +141,8 @@ def ours(pipe: Connection, work: Work) -> None:
         kl_target=None,
         seed=work.seed,
     )
-    trainer = PPO(policy, score_function(work, policy.trunk), work.prompts, settings)
+    score, run = score_function(work, policy.trunk), Run(folder, {"kind": "ppo"})
+    trainer = PPO(policy, score, work.prompts, settings, run)
     prompt_ids = [policy.trunk.encode(p, work.tokens) for p in work.prompts]
     answer = {"prompt_ids": prompt_ids, "layers": policy.trunk.layers}
     while True:

@@ -32,6 +32,12 @@ class Answers:
     features: np.ndarray
     kl: float
 
+    def rows(self, index: Sequence[int]) -> Answers:
+        """Some of the answers. KL is that of all: an answer's own is not kept."""
+        names = ("prompts", "texts", "token_ids", "finished")
+        picked = {name: [getattr(self, name)[i] for i in index] for name in names}
+        return Answers(**picked, features=self.features[list(index)], kl=self.kl)
+
 
 @dataclass
 class Comparison:

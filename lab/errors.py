@@ -21,6 +21,10 @@ class BadPrompts(LabError):
     """A prompt file or list can't be used; names the file and the line."""
 
 
+class BadDemonstrations(LabError):
+    """Demonstrations can't be used; names the file and the line."""
+
+
 class PromptTooLong(LabError):
     """A prompt leaves no room for a completion in the model's context."""
 

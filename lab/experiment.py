@@ -8,10 +8,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import catalog
 from .completions import Completions
@@ -21,16 +20,15 @@ from .prompts import Prompt, load_prompts, write_prompts
 from .ranking import RankingSession
 from .reward import RewardHead, RewardModel
 from .runner import Runner
-from .settings import PPOSettings
+from .settings import Settings
 from .store import PreferenceStore, keep_aside
+from .training import ALIGNING, KINDS, make_run, open_trainer, settings_for
 
 if TYPE_CHECKING:
     from .compare import Comparison
     from .policy import Policy, Trainable
-    from .ppo import PPO
     from .raters import Rater, Utility
-    from .runs import Run
-    from .sampling import Samples
+    from .trainer import Trainer
     from .widgets import ComparePanel, RankingBoard, RewardPanel, TrainingPanel
 
 VERSION = 1
@@ -84,7 +82,7 @@ class Experiment:
         self.completions = Completions(self)
         self.runner = Runner()
         self.compute = threading.RLock()  # held by whoever runs the model
-        self._trainer: PPO | None = None
+        self._trainer: Trainer | None = None
         self._on_refit: list[Callable[[], None]] = []
 
     def _open_settings(self, model: str, progress: bool) -> dict:
@@ -206,67 +204,113 @@ class Experiment:
 
     @property
     def runs(self) -> list[str]:
-        """Names of the training runs, oldest first."""
-        found = [p.parent for p in self.folder.glob("ppo-*/config.json")]
-        return [p.name for p in sorted(found, key=lambda p: int(p.name.split("-")[1]))]
+        """Names of the training runs that end in a policy, oldest first."""
+        return [name for name in self.all_runs if name.rpartition("-")[0] in ALIGNING]
+
+    @property
+    def all_runs(self) -> list[str]:
+        """Names of all training runs, those of the reward model by gradient steps as well."""
+        from .runs import run_folders
+
+        return [folder.name for folder in run_folders(self.folder)]
 
     def trainer(
-        self, new: bool = False, on_chunk: Callable[[int], None] | None = None, **settings
-    ) -> PPO:
-        """The newest run, continued; or a new one with its own settings (see PPOSettings), pinned
-        to the reward model as it is now. A new run first samples the completions that are missing
-        from `completions.pool()`; `on_chunk` gets how many it has so far.
+        self,
+        kind: str | None = None,
+        *,
+        new: bool = False,
+        on_chunk: Callable[[int], None] | None = None,
+        **options: Any,
+    ) -> Trainer:
+        """The newest run, continued; or a new one with its own settings, pinned to the preferences
+        as they are now.
+
+        Args:
+            kind: "ppo", "grpo", "dpo", "sft" or "reward"; None for the newest run of any kind that
+                ends in a policy, and PPO for a new one.
+            new: start a run even where there is one; settings start one by themselves.
+            on_chunk: gets how many of the missing completions of `completions.pool()` are there.
+            options: settings of the kind (see PPOSettings and its like), and `start` and
+                `demonstrations` of `training.make_run`.
 
         Raises:
-            NotReady: there is no reward model yet.
+            NotReady: what the kind learns from is not there yet.
         """
-        from .ppo import PPO
+        from .runs import Run
 
-        new = new or bool(settings) or not self.runs
-        if self._trainer is not None and not new:
-            return self._trainer
+        runs = self.runs if kind is None else [r for r in self.all_runs if r.startswith(f"{kind}-")]
+        new = new or bool(options) or not runs
+        trainer = self._trainer
+        if trainer is not None and not new and trainer.run.name == runs[-1]:
+            return trainer
         with self.compute:
-            run = self._new_run(settings, on_chunk) if new else self._open_run(self.runs[-1])
-            score = partial(score_samples, RewardHead.load(run.folder))
-            settings = PPOSettings.of(run.config["settings"])
-            self._trainer = PPO(self.reference, score, run.config["prompts"], settings, run)
+            if new:
+                places = {k: options.pop(k) for k in ("start", "demonstrations") if k in options}
+                run = make_run(self, kind or "ppo", options, on_chunk=on_chunk, **places)
+            else:
+                run = Run(self.folder / runs[-1])
+            self._trainer = None  # its memory is needed
+            self._trainer = open_trainer(self, run)
         return self._trainer
 
-    def ppo_settings(self, **settings) -> PPOSettings:
-        """The settings of a new run: the study's sampling settings, and what is given here."""
-        own = {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
-        return PPOSettings.of({"seed": self.seed, **own, **settings})
+    def branch(self, update: int, **changes: Any) -> Trainer:
+        """A sibling of the newest run that starts after one of its updates, with other settings;
+        from now on it is the newest run.
 
-    def _new_run(self, settings: dict, on_chunk: Callable[[int], None] | None) -> Run:
+        Raises:
+            LabError: the update was never taken.
+            BadSetting: a setting is unknown or out of range.
+        """
+        with self.compute:
+            self._trainer = self.trainer().branch(update, **changes)
+        return self._trainer
+
+    def policy_of(self, name: str) -> Policy:
+        """A frozen policy: "reference", or what a run has come to.
+
+        Raises:
+            LabError: there is no such run, or it has no policy.
+        """
+        if name == "reference":
+            return self.reference
+        if name not in self.runs:
+            raise LabError(f"There is no run {name!r} with a policy. There are: {self.runs}.")
         from .runs import Run
 
-        checked = asdict(self.ppo_settings(**settings))
-        self.reward_model.require_head()
-        prompts = self.completions.pool(on_chunk)
-        self.reward_model.refit()  # with the offsets of the whole pool
-        number = int(self.runs[-1].split("-")[1]) + 1 if self.runs else 1
-        folder = self.folder / f"ppo-{number}"
-        folder.mkdir(parents=True, exist_ok=True)
-        self.reward_model.require_head().save(folder)
-        config = {
-            "kind": "ppo",
-            "settings": checked,
-            "prompts": prompts,
-            "created": time.time(),
-            "rankings": len(self.store.rankings()),
-        }
-        return Run(folder, config)
+        policy, run = self.reference.copy(), Run(self.folder / name)
+        if (saved := run.load(run.last)) is not None:
+            policy.load_trainable_state(
+                {k.removeprefix("policy."): v for k, v in saved[0].items() if "policy." in k}
+            )
+        return policy.requires_grad_(False)
 
-    def _open_run(self, name: str) -> Run:
+    def run_table(self) -> list[dict]:
+        """A row a run: what it is, what it branched off, how far it came, what it takes on disk."""
         from .runs import Run
 
-        return Run(self.folder / name)
+        rows = []
+        for name in self.all_runs:
+            run = Run(self.folder / name)
+            last = run.history[-1] if run.history else {}
+            rows.append(
+                {
+                    "run": name,
+                    "kind": run.config["kind"],
+                    "parent": run.config.get("parent"),
+                    "updates": run.last,
+                    "score": last.get("objective/scores"),
+                    "kl": last.get("objective/kl"),
+                    "megabytes": run.megabytes,
+                    "settings": run.config["settings"],
+                }
+            )
+        return rows
 
     def side_by_side(self, prompt: str, count: int = 3, seed: int = 0) -> dict[str, list[dict]]:
         """Answers of reference and aligned to one prompt, with the same random numbers.
 
         Returns rows with `text`, `finished` and `score`: standard deviations of the reward model
-        above the reference's average answer here.
+        above the reference's average answer here; None where nothing was ever ranked.
 
         Raises:
             NotReady: there is no aligned policy yet.
@@ -288,16 +332,24 @@ class Experiment:
                 )
                 for policy in columns.values()
             ]
-        head = RewardHead.load(self.trainer().run.folder)
-        raw = [head.raw(a.features) for a in answers]
-        offset = head.offsets.get(prompt, raw[0].mean())
+        head = self._judging_head()
+        raw = [head.raw(a.features) if head else [None] * count for a in answers]
+        offset = head.offsets.get(prompt, raw[0].mean()) if head else 0.0
         return {
             name: [
-                {"text": text, "finished": finished, "score": float(r - offset) / head.spread}
+                {"text": text, "finished": finished}
+                | {"score": None if r is None else float(r - offset) / head.spread}
                 for text, finished, r in zip(a.texts, a.finished, scores, strict=True)
             ]
             for name, a, scores in zip(columns, answers, raw, strict=True)
         }
+
+    def _judging_head(self) -> RewardHead | None:
+        """The reward model that the newest run is pinned to; the current one for a run without."""
+        folder = self.trainer().run.folder
+        if (folder / "reward.json").exists():
+            return RewardHead.load(folder)
+        return self.reward_model.head
 
     def measure(
         self,
@@ -332,7 +384,7 @@ class Experiment:
                 )
         if rater is not None:
             return compare(*found, gold(get_rater(rater).utility))
-        head = RewardHead.load(self.trainer().run.folder)
+        head = self._judging_head() or self.reward_model.require_head()
         return compare(*found, lambda a: head.raw(a.features) / head.spread)
 
     # Instruments
@@ -356,19 +408,27 @@ class Experiment:
         """The panel that drives PPO: the newest run, or a new one."""
         from .widgets import TrainingPanel
 
-        if new or settings or not self.runs:
-            shown = self.ppo_settings(**settings)
+        runs = [r for r in self.runs if r.startswith("ppo-")]
+        if new or settings or not runs:
+            shown = settings_for(self, "ppo", **settings)
             self.reward_model.require_head()  # say at once what is missing
-        elif self._trainer is not None:
-            shown = self._trainer.settings
         else:
-            shown = PPOSettings.of(self._open_run(self.runs[-1]).config["settings"])
-        opens = partial(self.trainer, new, **settings)
+            shown = self.trainer_settings(runs[-1])
+        opens = partial(self.trainer, "ppo", new=new, **settings)
         panel = TrainingPanel(opens, shown, self.runner, self.compute)
         if nobody_is_here():
             panel.start(int(os.environ.get("LAB_UPDATES", "25")))
             self.runner.wait()
         return panel
+
+    def trainer_settings(self, name: str) -> Settings:
+        """The settings of a run, without opening its trainer."""
+        from .runs import Run
+
+        if self._trainer is not None and self._trainer.run.name == name:
+            return self._trainer.settings
+        run = Run(self.folder / name)
+        return KINDS[run.config["kind"]].of(run.config["settings"])
 
     def compare(self) -> ComparePanel:
         """Reference and aligned side by side."""
@@ -380,11 +440,6 @@ class Experiment:
             panel.measure()
             self.runner.wait()
         return panel
-
-
-def score_samples(head: RewardHead, prompts: list[str], samples: Samples) -> list[float]:
-    """The score that PPO maximises: a pinned reward head on the rollout's own trunk states."""
-    return head.score(prompts, samples.features().numpy(force=True)).tolist()
 
 
 def project_root() -> Path:

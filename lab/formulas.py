@@ -67,16 +67,24 @@ def gae(
     return advantages, torch.where(mask, advantages + values, 0.0)
 
 
-def clipped_policy_loss(
+def clipped_surrogate(
     new: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, cliprange: float
 ) -> tuple[Tensor, Tensor]:
-    """PPO's clipped surrogate (Schulman et al. 2017, eq. 7), negated; and the share of tokens
-    where the clip binds."""
+    """PPO's clipped surrogate (Schulman et al. 2017, eq. 7), negated, of each token; and the share
+    of tokens where the clip binds."""
     ratio = torch.where(mask, new - old, 0.0).exp()
     unclipped = -advantages * ratio
     clipped = -advantages * ratio.clamp(1 - cliprange, 1 + cliprange)
-    loss = masked_mean(torch.maximum(unclipped, clipped), mask)
-    return loss, masked_mean((clipped > unclipped).float(), mask)
+    return torch.maximum(unclipped, clipped), masked_mean((clipped > unclipped).float(), mask)
+
+
+def clipped_policy_loss(
+    new: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, cliprange: float
+) -> tuple[Tensor, Tensor]:
+    """The mean of the clipped surrogate over tokens, as in TRL's PPO; and the share of tokens where
+    the clip binds."""
+    surrogate, share = clipped_surrogate(new, old, advantages, mask, cliprange)
+    return masked_mean(surrogate, mask), share
 
 
 def clipped_value_loss(
@@ -94,3 +102,36 @@ def variance_explained(values: Tensor, returns: Tensor, mask: Tensor) -> float:
     """1 - Var(returns - values) / Var(returns): 1 for a perfect value head, 0 for a useless one."""
     total = masked_var(returns, mask)
     return float(1 - masked_var(returns - values, mask) / total) if total > 0 else 0.0
+
+
+def group_advantages(scores: Tensor, size: int, scale: bool) -> tuple[Tensor, Tensor]:
+    """Advantages [B] of completions that stand in groups of `size` to a prompt, and the standard
+    deviation [B / size] of each group's scores: (score - group mean) / (deviation + 1e-4) as in
+    GRPO (Shao et al. 2024, section 4.1.2; TRL's 1e-4). Without `scale` the division is left out, as
+    in "Dr. GRPO" (Liu et al. 2025). 0 in a group of equal scores."""
+    groups = scores.view(-1, size)
+    spread = groups.std(1, keepdim=True)
+    advantages = groups - groups.mean(1, keepdim=True)
+    if scale:
+        advantages = advantages / (spread + 1e-4)
+    return advantages.view(-1), spread[:, 0]
+
+
+def preference_loss(margins: Tensor, targets: Tensor) -> Tensor:
+    """Bradley-Terry loss [n] of margins r(chosen) - r(rejected): -log sigmoid(margin) where the
+    target is 1 (Christiano et al. 2017, eq. 1); of a tie (½), half of each order's."""
+    return torch.nn.functional.softplus(margins) - targets * margins
+
+
+def dpo_loss(
+    log_ratios: Tensor, targets: Tensor, beta: float, loss_type: str = "sigmoid"
+) -> Tensor:
+    """Loss [n] of pairs by log(π/ref)(chosen) - log(π/ref)(rejected).
+
+    "sigmoid": DPO (Rafailov et al. 2023, eq. 7), the Bradley-Terry loss of beta times that.
+    "ipo": the squared distance to 1 / (2·beta) (Azar et al. 2023, eq. 17), for log-ratios that are
+    means over tokens, as in TRL. A tie's target is ½: no margin at all.
+    """
+    if loss_type == "ipo":
+        return (log_ratios - (2 * targets - 1) / (2 * beta)) ** 2
+    return preference_loss(beta * log_ratios, targets)

@@ -15,14 +15,17 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from .errors import BadSetting, PromptTooLong, UnsuitableModel
+from .logprobs import ROWS_AT_ONCE, TokenLogprobs
 from .split import cut, find_layers, restore_layer_indices
 
 Trainable = Literal["auto", "all"] | int
 
+LOGITS_CHANGED_BY = ("final_logit_softcapping", "logits_scaling")  # gemma, granite
 SPLIT_TOLERANCE = 1e-4  # largest |Δlogit| to the whole model, in fp32, at which a split is trusted
 
 
@@ -60,6 +63,13 @@ class Trunk(nn.Module):
         """Filler past the ends. Never compared with: masks come from lengths."""
         pad = self.tokenizer.pad_token_id
         return min(self.eos_ids, default=0) if pad is None else pad
+
+    @property
+    def end(self) -> list[int]:
+        """What a demonstration ends with: the tokenizer's end of sequence, or one that the model
+        takes for it; nothing for a model that has none."""
+        own = self.tokenizer.eos_token_id
+        return [own] if own in self.eos_ids else sorted(self.eos_ids)[:1]
 
     @property
     def device(self) -> torch.device:
@@ -230,6 +240,10 @@ class Policy(nn.Module):
         """The tensors that training moves, by name."""
         return {n: p.data for n, p in self.named_parameters() if p.requires_grad}
 
+    def start_from(self, other: Policy) -> None:
+        """Take over the weights of another policy of the same model, where this one trains."""
+        self.load_trainable_state({n: p.data for n, p in other.named_parameters()})
+
     def load_trainable_state(self, state: dict[str, Tensor]) -> None:
         """Put back what `trainable_state` gave."""
         own = self.trainable_state()
@@ -252,6 +266,19 @@ class Policy(nn.Module):
         if scale := getattr(config, "logits_scaling", None):  # granite
             logits = logits / scale
         return logits
+
+    def token_logprobs(self, hidden: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
+        """Log-probs [N] of tokens [N] drawn from hidden states [N, H]."""
+        config, plain = self.top.config, self.head.bias is None
+        if plain and not any(getattr(config, n, None) for n in LOGITS_CHANGED_BY):
+            return TokenLogprobs.apply(hidden, self.head.weight, tokens, temperature)
+
+        def rows(states: Tensor, token: Tensor) -> Tensor:
+            logits = self.logits(states) / temperature
+            return logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(-1)
+
+        parts = zip(hidden.split(ROWS_AT_ONCE), tokens.split(ROWS_AT_ONCE), strict=True)
+        return torch.cat([checkpoint(rows, *part, use_reentrant=False) for part in parts])
 
 
 def run_body(body: nn.Module, inputs: Tensor, mask: Tensor, cache=None, positions=None) -> Tensor:

@@ -1,95 +1,210 @@
-"""A training run on disk: its settings, its history, the state to go on from."""
+"""What a training run leaves behind: its history, its samples, the checkpoints to go back to."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from .errors import DamagedStudy
-from .files import append_json_line, read_json_lines, write_atomic, write_json
+from .files import append_json_line, read_json_lines, write_json
 
 Row = dict[str, Any]
+Checkpoint = tuple[dict[str, torch.Tensor], Row]
+
+CHECKPOINT_EVERY = 5  # updates; a checkpoint is weights and two Adam moments, 0.3 GB for SmolLM2
+PINNED = ("reward.json", "reward.safetensors", "pairs.json", "demonstrations.jsonl")
+CHECKPOINTS_KEPT = 4  # evenly spaced ones; beside them the first, the best and the last
 
 
-class Run:
-    """A folder with `config.json`, `metrics.jsonl`, `samples.jsonl` and the last checkpoint.
+class History:
+    """The record of a run in memory: a row of metrics an update, a few samples of each, and the
+    settings wherever they changed. It keeps no checkpoints."""
 
-    History is appended as each update ends. Where a crash left more history than the checkpoint
-    knows, opening the run cuts the history back to the checkpoint: going on computes it again.
+    name = "memory"
+
+    def __init__(self) -> None:
+        self.config: Row = {}
+        self.history: list[Row] = []
+        self.samples: list[Row] = []
+        self.settings: list[Row] = []
+        self._start: Checkpoint | None = None
+
+    @property
+    def first(self) -> int:
+        """The update that the run starts after: 0, or where it branched off."""
+        return self.config.get("parent", {}).get("update", 0)
+
+    @property
+    def last(self) -> int:
+        """The newest update that was recorded."""
+        return self.history[-1]["update"] if self.history else self.first
+
+    @property
+    def resume_at(self) -> int:
+        """The update that an opened run goes on after."""
+        return self.first
+
+    def row(self, update: int) -> Row:
+        """The metrics of a recorded update."""
+        for row in self.history:
+            if row["update"] == update:
+                return row
+        raise DamagedStudy(
+            f"The history of {self.name} has lost update {update}. What is there is untouched; "
+            "start a new run."
+        )
+
+    def settings_of(self, update: int) -> Row | None:
+        """The settings that a recorded update was taken with; None past the record."""
+        known = [s for s in self.settings if s["update"] <= update]
+        return known[-1]["settings"] if known and update <= self.last else None
+
+    def append(self, metrics: Row, samples: list[Row], settings: Row) -> None:
+        """Add an update to the record."""
+        update = metrics["update"]
+        if not self.settings or self.settings[-1]["settings"] != settings:
+            self._add("settings", {"update": update, "settings": settings})
+        for row in samples:
+            self._add("samples", {"update": update, **row})
+        self._add("history", metrics)
+
+    def _add(self, part: str, row: Row) -> None:
+        getattr(self, part).append(row)
+
+    def sibling(self, kind: str, settings: Row, update: int) -> History:
+        """A new record for a run that branches off after an update."""
+        history = History()
+        history.config = self._config_of_sibling(settings, update)
+        return history
+
+    def _config_of_sibling(self, settings: Row, update: int) -> Row:
+        parent = {"run": self.name, "update": update}
+        return {**self.config, "settings": settings, "parent": parent, "created": time.time()}
+
+    def start(self, tensors: dict[str, torch.Tensor], state: Row) -> None:
+        """Keep the state that a branch starts from."""
+        self._start = tensors, state
+
+    def load(self, update: int) -> Checkpoint | None:
+        """The newest checkpoint after `update` at most; None: it is the trainer's own start."""
+        return self._start
+
+
+class Run(History):
+    """A folder with `config.json`, `metrics.jsonl`, `samples.jsonl`, `settings.jsonl` and
+    checkpoints, which are safetensors files with their state as JSON in the header.
+
+    History is on disk as each update ends. Where a crash left more history than the newest
+    checkpoint knows, the run goes on from that checkpoint and computes the rest again.
     """
 
+    FILES: ClassVar = {"history": "metrics.jsonl", "samples": "samples.jsonl", "settings": "settings.jsonl"}
+
     def __init__(self, folder: str | Path, config: Row | None = None) -> None:
+        super().__init__()
         self.folder = Path(folder)
         self.name = self.folder.name
         self.folder.mkdir(parents=True, exist_ok=True)
         if config is not None:
             write_json(self.folder / "config.json", config)
-        self.config: Row = self._read_json("config.json")
-        self.history: list[Row] = read_json_lines(self.folder / "metrics.jsonl")
-        self.samples: list[Row] = read_json_lines(self.folder / "samples.jsonl")
-        self._cut_back_to(self.checkpoint_update)
+        self.config = self._read_json("config.json")
+        for part, file in self.FILES.items():
+            setattr(self, part, read_json_lines(self.folder / file))
+        for part in ("samples", "settings"):  # of an update that a crash kept out of the history
+            setattr(self, part, [r for r in getattr(self, part) if r["update"] <= self.last])
 
     @property
-    def checkpoint_update(self) -> int:
-        """The update that the checkpoint was taken after; 0 without one."""
-        path = self.folder / "checkpoint.json"
-        if not path.exists():
-            return 0
-        try:
-            return int(self._read_json(path.name)["update"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise DamagedStudy(
-                f"{path} names no update. The folder is untouched; start a new run with "
-                "study.ppo(new=True)."
-            ) from error
+    def resume_at(self) -> int:
+        return max(self.checkpoints, default=self.first)
 
-    def append(self, metrics: Row, samples: list[Row]) -> None:
-        """Add an update to the history, on disk when this returns."""
-        self.history.append(metrics)
-        append_json_line(self.folder / "metrics.jsonl", metrics)
-        for row in samples:
-            row = {"update": metrics["update"], **row}
-            self.samples.append(row)
-            append_json_line(self.folder / "samples.jsonl", row)
+    def _add(self, part: str, row: Row) -> None:
+        super()._add(part, row)
+        append_json_line(self.folder / self.FILES[part], row)
 
-    def save(self, tensors: dict[str, torch.Tensor], state: Row) -> None:
-        """Replace the checkpoint. `state` holds at least "update". The JSON names the file of
-        tensors and is written last, so that a crash in between leaves the older checkpoint."""
-        file = f"checkpoint-{state['update']:06d}.safetensors"
-        part = self.folder / f".{file}.part"
-        save_file({k: v.contiguous() for k, v in tensors.items()}, part)
-        part.replace(self.folder / file)
-        write_json(self.folder / "checkpoint.json", {**state, "file": file})
-        for old in self.folder.glob("checkpoint-*.safetensors"):
-            if old.name != file:
-                old.unlink()
+    def sibling(self, kind: str, settings: Row, update: int) -> Run:
+        """A new folder beside this one, with what pins the run's goal."""
+        run = Run(next_folder(self.folder.parent, kind), self._config_of_sibling(settings, update))
+        for name in PINNED:
+            if (self.folder / name).exists():
+                shutil.copy2(self.folder / name, run.folder)
+        return run
 
-    def load(self) -> tuple[dict[str, torch.Tensor], Row] | None:
-        """Tensors and state of the checkpoint, or None where there is none."""
-        if not (self.folder / "checkpoint.json").exists():
+    # Checkpoints
+
+    def start(self, tensors: dict[str, torch.Tensor], state: Row) -> None:
+        self.save(tensors, state, "")
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """The updates that there are checkpoints after."""
+        found = self.folder.glob("checkpoint-*.safetensors")
+        numbers = (path.stem.removeprefix("checkpoint-") for path in found)
+        return sorted(int(n) for n in numbers if n.isdigit())
+
+    @property
+    def megabytes(self) -> float:
+        """What the run takes on disk. It is bounded: see `thin`."""
+        return sum(p.stat().st_size for p in self.folder.iterdir() if p.is_file()) / 1e6
+
+    def save(self, tensors: dict[str, torch.Tensor], state: Row, metric: str) -> None:
+        """Write the checkpoint after `state["update"]`, whole or not at all; then drop those that
+        are kept no longer. `metric`: by which one is the best."""
+        path = self._path(state["update"])
+        part = path.with_name(f".{path.name}.part")
+        save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"state": dumps(state)})
+        part.replace(path)
+        self.thin(metric)
+
+    def thin(self, metric: str) -> None:
+        """Keep the first, the best and the last checkpoint, and at most CHECKPOINTS_KEPT others at
+        even distances, which double as the run grows. What lies between is computed again."""
+        found = self.checkpoints
+        scores = {row["update"]: row.get(metric, float("-inf")) for row in self.history}
+        kept = {found[-1], max(found, key=lambda k: scores.get(k, float("-inf")))}
+        if "parent" in self.config:
+            kept.add(self.first)
+        stride = CHECKPOINT_EVERY
+        while found[-1] // stride > CHECKPOINTS_KEPT:
+            stride *= 2
+        for update in found:
+            if update % stride and update not in kept:
+                self._path(update).unlink()
+
+    def load(self, update: int) -> Checkpoint | None:
+        """The newest checkpoint after `update` at most, or None where the run's own start is it.
+
+        Raises:
+            DamagedStudy: the checkpoint can't be read.
+        """
+        found = [k for k in self.checkpoints if k <= update]
+        if not found:
             return None
-        state = self._read_json("checkpoint.json")
-        path = self.folder / Path(state["file"]).name
+        path = self._path(found[-1])
         try:
+            with safe_open(path, "pt") as file:
+                state = json.loads((file.metadata() or {}).get("state") or self._older_state())
+            if state["update"] != found[-1]:
+                raise ValueError(f"it is of update {state['update']}")
             return load_file(path), state
-        except (OSError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise DamagedStudy(
-                f"The checkpoint {path} can't be read ({error}). Start a new run with "
-                "study.ppo(new=True); this one's history is untouched."
+                f"The checkpoint {path} can't be read ({error}). Move it elsewhere to go on from "
+                "the one before; the run's history is untouched."
             ) from error
 
-    def _cut_back_to(self, update: int) -> None:
-        if any(r["update"] > update for r in self.history + self.samples):
-            self.history = [r for r in self.history if r["update"] <= update]
-            self.samples = [r for r in self.samples if r["update"] <= update]
-            for name, rows in (("metrics", self.history), ("samples", self.samples)):
-                lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
-                write_atomic(self.folder / f"{name}.jsonl", lines.encode())
+    def _older_state(self) -> str:
+        """Where lab 0.1 wrote the state of its only checkpoint."""
+        return (self.folder / "checkpoint.json").read_text(encoding="utf-8")
+
+    def _path(self, update: int) -> Path:
+        return self.folder / f"checkpoint-{update:06d}.safetensors"
 
     def _read_json(self, name: str) -> Row:
         path = self.folder / name
@@ -100,3 +215,21 @@ class Run:
                 f"{path} can't be read ({error}). The folder is untouched; start a new run with "
                 "study.ppo(new=True)."
             ) from error
+
+
+def run_folders(study: Path) -> list[Path]:
+    """Folders of the runs of a study, `<kind>-<number>`, oldest first."""
+    found = [p.parent for p in study.glob("*-*/config.json")]
+    found = [f for f in found if f.name.rpartition("-")[2].isdigit()]
+    return sorted(found, key=lambda f: int(f.name.rpartition("-")[2]))
+
+
+def next_folder(study: Path, kind: str) -> Path:
+    """The folder of a study's next run: numbers go on across kinds, so that they tell the age."""
+    folders = run_folders(study)
+    number = int(folders[-1].name.rpartition("-")[2]) + 1 if folders else 1
+    return study / f"{kind}-{number}"
+
+
+def dumps(value: Row) -> str:
+    return json.dumps(value, ensure_ascii=False, default=float)

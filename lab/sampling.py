@@ -8,17 +8,16 @@ Prompts are padded on the left, so that all completions start in the same column
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from .errors import BadSetting
 from .policy import Policy, Trunk
-
-LOGITS_AT_ONCE = 512  # tokens: 100 MB of SmolLM2's logits, which a whole rollout must never hold
 
 
 @dataclass
@@ -71,6 +70,24 @@ class Samples:
         }
         return Samples(**picked)
 
+    def trimmed(self) -> Samples:
+        """The same without columns that are filler in every row."""
+        first = int((~self.mask[:, : self.prompt_width].any(0)).sum())
+        width = int(self.lengths.max())
+        stop = self.prompt_width + width
+        return replace(
+            self,
+            prompt_width=self.prompt_width - first,
+            logprobs=self.logprobs[:, :width],
+            values=None if self.values is None else self.values[:, :width],
+            **{n: getattr(self, n)[:, first:stop] for n in ("ids", "mask", "inputs", "states")},
+        )
+
+    def chunks(self, size: int) -> Iterator[tuple[Tensor, Samples]]:
+        """Row numbers and trimmed rows, `size` at a time, those of like length together."""
+        for rows in self.mask.sum(1).argsort(stable=True).split(size):
+            yield rows, self.rows(rows).trimmed()
+
     def features(self) -> Tensor:
         """What the reward head reads of each completion [B, 2·H]: the mean over its tokens."""
         return Trunk.pool(self.states[:, self.prompt_width :], self.completion_mask)
@@ -86,6 +103,7 @@ def sample(
     top_p: float = 1.0,
     seed: int = 0,
     value_head: nn.Module | None = None,
+    rows_at_once: int = 1024,
     on_token: Callable[[int], None] | None = None,
 ) -> Samples:
     """Draw one completion for each prompt (token ids; repeat a prompt to draw several).
@@ -96,60 +114,137 @@ def sample(
         top_p: nucleus sampling, for exploring. Rollouts need 1.0: log-probs are then exact.
         seed: the same seed gives every model the same random numbers, row by row.
         value_head: evaluated on the hidden state that each token is drawn from.
-        on_token: called with the number of tokens drawn so far, for progress.
+        rows_at_once: more are sampled in chunks; it changes nothing but memory and time.
+        on_token: called with the number of tokens drawn so far in a chunk, for progress.
     """
     check_sampling(max_new_tokens, temperature, top_p)
+    generator = torch.Generator().manual_seed(seed)
+    uniforms = torch.rand(len(prompts), max_new_tokens, generator=generator)
+    drawing = (temperature, top_p, value_head, on_token)
+    parts = [
+        sample_chunk(policy, prompts[first : first + rows_at_once], part, *drawing)
+        for first, part in zip(
+            range(0, len(prompts), rows_at_once), uniforms.split(rows_at_once), strict=True
+        )
+    ]
+    return parts[0] if len(parts) == 1 else join(parts)
+
+
+def sample_chunk(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    uniforms: Tensor,
+    temperature: float,
+    top_p: float,
+    value_head: nn.Module | None,
+    on_token: Callable[[int], None] | None,
+) -> Samples:
+    """One batch of `sample`; `uniforms` [B, C] are its random numbers."""
     trunk, device = policy.trunk, policy.trunk.device
     ids, mask = pad_left(prompts, trunk.pad_id, device)
-    rows, width = ids.shape
-    generator = torch.Generator().manual_seed(seed)
-    uniforms = torch.rand(rows, max_new_tokens, generator=generator).to(device)
+    (rows, width), columns = ids.shape, uniforms.shape[1]
+    uniforms = uniforms.to(device)
     eos = torch.tensor(sorted(trunk.eos_ids), device=device)
-
     trunk_cache = DynamicCache(config=trunk.body.config) if trunk.split else None
     top_cache = DynamicCache(config=policy.top.config)
-    alive = torch.ones(rows, dtype=torch.bool, device=device)
-    tokens, logprobs, values, inputs, tapped = [], [], [], [], []
-    step_ids, positions = ids, None
-    for t in range(max_new_tokens):
+
+    tokens = torch.full((rows, columns), trunk.pad_id, device=device)
+    logprobs, values = torch.zeros(2, rows, columns, device=device)
+    lengths = torch.zeros(rows, dtype=torch.long, device=device)
+    finished = torch.zeros(rows, dtype=torch.bool, device=device)
+    # Trunk states of `live` rows, those still in the batch, at each step.
+    kept: list[tuple[Tensor, Tensor, Tensor]] = []
+    live = torch.arange(rows, device=device)
+    step_ids, step_mask, positions = ids, mask, None
+    for t in range(columns):
         step = step_ids
         if trunk.split:
-            step, features = trunk.read(step_ids, mask, trunk_cache, positions)
-            inputs.append(step)
-            tapped.append(features)
-        hidden = policy.hidden(step, mask, top_cache, positions)[:, -1]
-        token, logprob = draw(policy.logits(hidden), temperature, top_p, uniforms[:, t])
-        tokens.append(torch.where(alive, token, trunk.pad_id))
-        logprobs.append(torch.where(alive, logprob, 0.0))
+            step, features = trunk.read(step_ids, step_mask, trunk_cache, positions)
+            kept.append((live, step, features))
+        hidden = policy.hidden(step, step_mask, top_cache, positions)[:, -1]
+        alive = ~finished[live]
+        if 4 * alive.sum() <= 3 * len(live):  # those that ended have had their last token read
+            index = alive.nonzero()[:, 0]
+            live, hidden, step_mask, alive = (
+                live[index],
+                hidden[index],
+                step_mask[index],
+                alive[index],
+            )
+            for cache in (trunk_cache, top_cache):
+                if cache is not None:
+                    cache.batch_select_indices(index)
+        token, logprob = draw(policy.logits(hidden), temperature, top_p, uniforms[live, t])
+        tokens[live, t] = torch.where(alive, token, trunk.pad_id)
+        logprobs[live, t] = torch.where(alive, logprob, 0.0)
         if value_head is not None:
-            values.append(torch.where(alive, value_head(hidden).squeeze(-1), 0.0))
-        mask = torch.cat([mask, alive[:, None]], 1)
-        alive = alive & ~torch.isin(token, eos)
+            values[live, t] = torch.where(alive, value_head(hidden).squeeze(-1), 0.0)
+        lengths[live] += alive
+        finished[live] |= alive & torch.isin(token, eos)
+        step_mask = torch.cat([step_mask, alive[:, None]], 1)
+        step_ids, positions = tokens[live, t][:, None], step_mask.sum(1, keepdim=True) - 1
         if on_token:
             on_token(t + 1)
-        if not alive.any():
+        if finished.all():
             break
-        step_ids, positions = tokens[-1][:, None], (mask.sum(1, keepdim=True) - 1)
 
-    ids = torch.cat([ids, torch.stack(tokens, 1)], 1)
+    longest = int(lengths.max())
+    ids = torch.cat([ids, tokens[:, :longest]], 1)
+    mask = torch.cat([mask, torch.arange(longest, device=device) < lengths[:, None]], 1)
     if trunk.split:
         # The last token was drawn but never read: read it once, so that a rollout is pooled over
         # the same positions as a stored completion.
-        last_positions = mask.sum(1, keepdim=True) - 1
-        step, features = trunk.read(ids[:, -1:], mask, trunk_cache, last_positions)
-        inputs, states = torch.cat([*inputs, step], 1), torch.cat([*tapped, features], 1)
+        kept.append((live, *trunk.read(step_ids, step_mask, trunk_cache, positions)))
+        inputs = spread([(rows_of, step) for rows_of, step, _ in kept], rows)
+        states = spread([(rows_of, features) for rows_of, _, features in kept], rows)
     else:
         inputs, states = ids, trunk.read(ids, mask)[1]
     return Samples(
         ids=ids,
         mask=mask,
         prompt_width=width,
-        lengths=mask[:, width:].sum(1),
-        finished=~alive,
-        logprobs=torch.stack(logprobs, 1),
-        values=torch.stack(values, 1) if values else None,
+        lengths=lengths,
+        finished=finished,
+        logprobs=logprobs[:, :longest],
+        values=values[:, :longest] if value_head is not None else None,
         inputs=inputs,
         states=states,
+    )
+
+
+def spread(parts: Sequence[tuple[Tensor, Tensor]], rows: int) -> Tensor:
+    """States [rows, columns, H] from those of each step, zeros where a row had left the batch."""
+    result = []
+    for index, states in parts:
+        if len(index) < rows:
+            whole = states.new_zeros(rows, *states.shape[1:])
+            whole[index] = states
+            states = whole
+        result.append(states)
+    return torch.cat(result, 1)
+
+
+def join(parts: Sequence[Samples]) -> Samples:
+    """Samples of several batches as one, with filler up to the longest prompt and completion."""
+    left = max(p.prompt_width for p in parts)
+    right = max(p.completion_ids.shape[1] for p in parts)
+
+    def together(name: str, before: bool) -> Tensor:
+        found = []
+        for part in parts:
+            value = getattr(part, name)
+            missing = right - part.completion_ids.shape[1]
+            margins = (left - part.prompt_width if before else 0, missing)
+            found.append(pad(value, (0, 0) * (value.dim() - 2) + margins))
+        return torch.cat(found)
+
+    return Samples(
+        prompt_width=left,
+        lengths=torch.cat([p.lengths for p in parts]),
+        finished=torch.cat([p.finished for p in parts]),
+        logprobs=together("logprobs", before=False),
+        values=None if parts[0].values is None else together("values", before=False),
+        **{n: together(n, before=True) for n in ("ids", "mask", "inputs", "states")},
     )
 
 
@@ -228,10 +323,6 @@ def logprobs(policy: Policy, samples: Samples, temperature: float = 1.0) -> tupl
     hidden = policy.hidden(samples.inputs, samples.mask)
     first = samples.prompt_width - 1  # the state before a token is the one that predicts it
     hidden = hidden[:, first : first + samples.completion_ids.shape[1]]
-    mask, parts = samples.completion_mask, []
-    tokens = samples.completion_ids[mask][:, None].split(LOGITS_AT_ONCE)
-    for states, token in zip(hidden[mask].split(LOGITS_AT_ONCE), tokens, strict=True):
-        logits = policy.logits(states) / (temperature or 1.0)
-        parts.append(logits.gather(1, token)[:, 0] - logits.logsumexp(-1))
-    result = torch.zeros(mask.shape, device=mask.device)
-    return result.masked_scatter(mask, torch.cat(parts)), hidden
+    mask = samples.completion_mask
+    found = policy.token_logprobs(hidden[mask], samples.completion_ids[mask], temperature or 1.0)
+    return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, found), hidden

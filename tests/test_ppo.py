@@ -100,10 +100,10 @@ def test_the_value_loss_trains_the_policys_top_too():
     ppo = start()
     ppo.step()
     torch.nn.init.normal_(ppo.value_head.weight)
-    _, samples = ppo._rollout()
+    _, samples = ppo.rollout()
     before = state_of(ppo.policy.top)
     zeros = torch.zeros_like(samples.logprobs)  # no advantage: the policy loss has no gradient
-    ppo._train(samples, samples.logprobs, samples.values, zeros, zeros + 1)
+    ppo.optimise(samples, zeros, zeros + 1)
     assert not any(torch.equal(a, b) for a, b in zip(before, state_of(ppo.policy.top), strict=True))
 
 

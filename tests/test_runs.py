@@ -1,17 +1,19 @@
-"""A run on disk goes on where it was, whatever interrupted it."""
+"""A run on disk goes on where it was, whatever interrupted it; checkpoints stay few."""
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
 from helpers import build_policy, same_metrics
+from safetensors.torch import load_file, save_file
 
 from lab.errors import DamagedStudy
 from lab.files import append_json_line, read_json_lines, write_atomic
-from lab.ppo import CHECKPOINT_EVERY, PPO
-from lab.runs import Run
+from lab.ppo import PPO
+from lab.runs import CHECKPOINT_EVERY, CHECKPOINTS_KEPT, Run, next_folder, run_folders
 from lab.settings import PPOSettings
 
 SETTINGS = PPOSettings(batch_size=6, max_new_tokens=5, learning_rate=3e-3, num_mini_batches=2)
@@ -59,36 +61,28 @@ def test_a_reopened_run_continues_bit_for_bit(folder, uninterrupted):
     ppo = open_ppo(folder)
     assert ppo.run.config == {"kind": "ppo"}
     assert ppo.update == 2
+    assert [s["update"] for s in ppo.last_samples] == [2] * 4
     ppo.train(2)
     assert all_same(open_ppo(folder).history, uninterrupted[:4])
 
 
-def test_a_checkpoint_comes_by_itself_every_few_updates(tmp_path, uninterrupted):
-    ppo = open_ppo(tmp_path / "ppo-1", {})
-    for _ in range(CHECKPOINT_EVERY + 1):
-        ppo.step()
-    again = open_ppo(tmp_path / "ppo-1")  # after a crash: nobody saved
-    assert again.update == CHECKPOINT_EVERY
-    assert all_same(again.history, uninterrupted[:CHECKPOINT_EVERY])
-    again.train(2)
-    assert all_same(again.history, uninterrupted[: CHECKPOINT_EVERY + 2])
-
-
 @pytest.mark.parametrize("saved", [False, True])
-def test_history_past_the_checkpoint_is_cut_back_and_computed_again(tmp_path, saved, uninterrupted):
+def test_after_a_crash_what_is_past_the_checkpoint_is_computed_again(
+    tmp_path, saved, uninterrupted
+):
     ppo = open_ppo(tmp_path / "ppo-1", {})
-    if saved:
-        ppo.train(1)
-    ppo.step()
+    before = CHECKPOINT_EVERY if saved else 0
+    for _ in range(before + 2):  # nobody saves, but every few updates the run does
+        ppo.step()
     again = open_ppo(tmp_path / "ppo-1")
-    assert again.update == len(again.history) == int(saved)
-    assert {s["update"] for s in again.run.samples} == ({1} if saved else set())
-    again.train(2)
-    assert all_same(open_ppo(tmp_path / "ppo-1").history, uninterrupted[: 2 + saved])
+    assert again.update == before
+    assert all_same(again.history, uninterrupted[: before + 2])
+    again.train(3)
+    assert all_same(open_ppo(tmp_path / "ppo-1").history, uninterrupted[: before + 3])
 
 
-@pytest.mark.parametrize("part", ['{"upd', '{"update": 3, "objective/kl": 0.1}', "\n", '{"é'])
-@pytest.mark.parametrize("file", ["metrics.jsonl", "samples.jsonl"])
+@pytest.mark.parametrize("part", ['{"upd', '{"update": 3, "objective/kl": 0.1', "\n", '{"é'])
+@pytest.mark.parametrize("file", ["metrics.jsonl", "samples.jsonl", "settings.jsonl"])
 def test_a_half_written_line_costs_nothing_before_or_after_it(folder, file, part, uninterrupted):
     data = part.encode()[:-1] if part == '{"é' else part.encode()  # ends inside a character
     with (folder / file).open("ab") as out:
@@ -101,32 +95,80 @@ def test_a_half_written_line_costs_nothing_before_or_after_it(folder, file, part
     assert [s["update"] for s in again.run.samples] == [1] * 4 + [2] * 4 + [3] * 4
 
 
+def test_samples_of_an_update_that_never_reached_the_history_are_left_out(folder):
+    append_json_line(folder / "samples.jsonl", {"update": 3, "completion": "lost"})
+    ppo = open_ppo(folder)
+    assert {s["update"] for s in ppo.run.samples} == {1, 2}
+
+
 @pytest.mark.parametrize(
     "text", ["a\u2028b", "a\u2029b", "a\x85b", "a\x0bb\x1cc\r\nd", "\ud800", "naïve 😀", "\0"]
 )
 def test_completions_of_any_characters_are_read_back(tmp_path, text):
     run = Run(tmp_path / "ppo-1", {})
     for n in (1, 2):
-        run.append({"update": n}, [{"completion": text}])
-    run.save({"x": torch.zeros(1)}, {"update": 2})
+        run.append({"update": n}, [{"completion": text}], {"kl_coef": 0.1})
     samples = Run(tmp_path / "ppo-1").samples
     assert [s["update"] for s in samples] == [1, 2]
     if text != "\ud800":
         assert samples[0]["completion"] == text
 
 
-def test_checkpoints_replace_each_other(folder):
-    open_ppo(folder).train(1)
-    assert [p.name for p in folder.glob("checkpoint-*")] == ["checkpoint-000003.safetensors"]
-    assert Run(folder).checkpoint_update == 3
-    assert not list(folder.glob(".*"))
+def test_settings_are_kept_where_they_change(tmp_path):
+    run = Run(tmp_path / "ppo-1", {})
+    for n, price in ((1, 0.1), (2, 0.1), (3, 0.2)):
+        run.append({"update": n}, [], {"kl_coef": price})
+    assert len(read_json_lines(run.folder / "settings.jsonl")) == 2
+    again = Run(tmp_path / "ppo-1")
+    assert [again.settings_of(n) for n in (1, 2, 3)] == [
+        {"kl_coef": price} for price in (0.1, 0.1, 0.2)
+    ]
+    assert again.settings_of(4) is None
 
 
-def test_a_crash_between_tensors_and_json_leaves_the_older_checkpoint(folder, monkeypatch):
+@pytest.mark.parametrize("updates", [1, 7, 20, 23, 97])
+def test_the_best_the_last_and_a_few_even_checkpoints_are_kept(tmp_path, updates):
+    run, best = Run(tmp_path / "ppo-1", {}), 10
+    for n in range(1, updates + 1):
+        run.append({"update": n, "reward": -abs(n - best)}, [], {})
+        if n % CHECKPOINT_EVERY == 0 or n == updates:
+            run.save({"x": torch.zeros(1)}, {"update": n}, "reward")
+    kept = run.checkpoints
+    assert kept[-1] == updates
+    assert updates < best or best in kept
+    assert len(kept) <= CHECKPOINTS_KEPT + 2
+    strides = {b - a for a, b in pairwise(kept)}
+    assert max(strides, default=0) <= max(CHECKPOINT_EVERY, updates // 2)
+    assert run.megabytes > 0
+    assert not list(run.folder.glob(".*"))
+
+
+def test_the_checkpoint_that_a_branch_starts_from_is_kept(tmp_path):
+    config = {"parent": {"run": "ppo-1", "update": 3}}
+    run = Run(tmp_path / "ppo-2", config)
+    run.start({"x": torch.zeros(1)}, {"update": 3})
+    assert (run.first, run.last, run.resume_at) == (3, 3, 3)
+    for n in range(4, 60):
+        run.append({"update": n, "reward": n}, [], {})
+        if n % CHECKPOINT_EVERY == 0:
+            run.save({"x": torch.zeros(1)}, {"update": n}, "reward")
+    assert run.checkpoints[0] == 3
+
+
+def test_runs_are_numbered_across_kinds_in_the_order_they_were_made(tmp_path):
+    assert next_folder(tmp_path, "sft").name == "sft-1"
+    for number, kind in ((1, "sft"), (2, "ppo"), (10, "dpo")):
+        Run(tmp_path / f"{kind}-{number}", {})
+    (tmp_path / "ppo-notes").mkdir()
+    assert [f.name for f in run_folders(tmp_path)] == ["sft-1", "ppo-2", "dpo-10"]
+    assert next_folder(tmp_path, "ppo").name == "ppo-11"
+
+
+def test_a_crash_while_a_checkpoint_is_written_leaves_the_older_one(folder, monkeypatch):
     def crash(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lab.runs.write_json", crash)
+    monkeypatch.setattr("pathlib.Path.replace", crash)
     ppo = open_ppo(folder)
     with pytest.raises(KeyboardInterrupt):
         ppo.train(1)
@@ -138,28 +180,51 @@ def test_a_crash_between_tensors_and_json_leaves_the_older_checkpoint(folder, mo
     ("file", "data"),
     [
         ("config.json", b"{"),
-        ("checkpoint.json", b"\xff"),
-        ("checkpoint.json", b"{}"),
-        ("checkpoint.json", b"[]"),
         ("checkpoint-000002.safetensors", b"12345678"),
-        ("checkpoint-000002.safetensors", None),
+        ("checkpoint-000002.safetensors", b""),
     ],
 )
 def test_damage_is_named_and_nothing_is_overwritten(folder, file, data):
-    (folder / file).unlink()
-    if data is not None:
-        (folder / file).write_bytes(data)
+    (folder / file).write_bytes(data)
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     with pytest.raises(DamagedStudy, match=file.split("-")[0]):
         open_ppo(folder)
     assert before == {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
-def test_a_checkpoint_cannot_point_outside_its_run(folder):
-    state = json.loads((folder / "checkpoint.json").read_text())
-    state["file"] = "../../" + state["file"]
-    (folder / "checkpoint.json").write_text(json.dumps(state))
-    assert open_ppo(folder).update == 2
+def test_a_checkpoint_without_its_state_is_damage(folder):
+    path = folder / "checkpoint-000002.safetensors"
+    save_file(load_file(path), path)
+    with pytest.raises(DamagedStudy, match="checkpoint-000002"):
+        open_ppo(folder)
+
+
+def test_a_checkpoint_that_was_taken_away_is_computed_again(folder, uninterrupted):
+    (folder / "checkpoint-000002.safetensors").unlink()
+    ppo = open_ppo(folder)
+    assert (ppo.update, len(ppo.history)) == (0, 2)
+    ppo.train(3)
+    assert all_same(ppo.history, uninterrupted[:3])
+
+
+def test_a_row_that_was_lost_from_the_history_is_named(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    (folder / "metrics.jsonl").write_text(lines[1] + "\n")
+    (folder / "checkpoint-000002.safetensors").unlink()
+    with pytest.raises(DamagedStudy, match="update 1"):
+        open_ppo(folder).step()
+
+
+def test_a_run_of_the_first_version_goes_on(folder, uninterrupted):
+    """It had one checkpoint, with its state in a file of its own, and fewer settings."""
+    path = folder / "checkpoint-000002.safetensors"
+    save_file(load_file(path), path)
+    state = {"update": 2, "settings": {"batch_size": 6, "max_new_tokens": 5, "learning_rate": 3e-3}}
+    (folder / "checkpoint.json").write_text(json.dumps({**state, "file": path.name}))
+    (folder / "settings.jsonl").unlink()
+    ppo = open_ppo(folder)
+    assert ppo.update == 2
+    assert same_metrics(ppo.step(), uninterrupted[2])
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -136,7 +136,7 @@ def test_the_training_panel_steps_runs_and_plots(study) -> None:
     idle(study)
     assert [list(t.x) for t in panel.figure.data] == [[1, 2, 3]] * 3
     assert list(panel.figure.data[2].y) == [row["objective/kl"] for row in panel.trainer.history]
-    assert panel.trainer.run.checkpoint_update == 3
+    assert panel.trainer.run.checkpoints[-1] == 3
 
 
 def test_pause_ends_a_run_after_the_update_under_way(study) -> None:

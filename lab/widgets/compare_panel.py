@@ -102,8 +102,8 @@ def columns_html(columns: dict[str, list[dict]]) -> str:
     for name, answers in columns.items():
         cards = "".join(
             f'<div style="{card}">{html.escape(a["text"])}{"" if a["finished"] else " …"}'
-            f'<div style="opacity: 0.75; font-size: 90%; margin-top: 4px">score '
-            f"{a['score']:+.2f}</div></div>"
+            f'<div style="opacity: 0.75; font-size: 90%; margin-top: 4px">'
+            f"{score_text(a['score'])}</div></div>"
             for a in answers
         )
         cells += (
@@ -127,3 +127,8 @@ def measure_html(result: Comparison) -> str:
     cell = '<td style="text-align: left; padding: 2px 10px">'
     body = "".join(f"<tr>{cell}{name}</td>{cell}{value}</td></tr>" for name, value in rows.items())
     return f"<table>{body}</table><p>Judged by the reward model, with 95 % intervals.</p>"
+
+
+def score_text(score: float | None) -> str:
+    """A score in words; nothing where nothing was ever ranked."""
+    return "" if score is None else f"score {score:+.2f}"

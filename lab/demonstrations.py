@@ -1,0 +1,75 @@
+"""Demonstrations: prompts with the answers that a model should learn to give."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .errors import BadDemonstrations
+from .files import write_atomic
+from .store import clean
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A prompt and its answer; those of split "heldout" measure and never train."""
+
+    prompt: str
+    completion: str
+    split: str = "train"
+
+
+def load_demonstrations(
+    source: str | Path | Iterable[Demonstration | tuple[str, str]],
+) -> list[Demonstration]:
+    """Demonstrations from a .jsonl file with an object {"prompt", "completion"} a line, as in TRL's
+    prompt-completion format, "split" if wanted; or from (prompt, completion) pairs.
+
+    Raises:
+        BadDemonstrations: names the file and the line.
+    """
+    if isinstance(source, (str, Path)):
+        found = list(read_lines(Path(source)))
+    else:
+        pairs = [d if isinstance(d, Demonstration) else Demonstration(*d) for d in source]
+        found = [check(asdict(d), f"demonstration {i}") for i, d in enumerate(pairs, 1)]
+    if not any(d.split == "train" for d in found):
+        raise BadDemonstrations("There is no demonstration to train on.")
+    return found
+
+
+def read_lines(path: Path) -> Iterable[Demonstration]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadDemonstrations(f"{path} could not be read as UTF-8 text: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise BadDemonstrations(f"{where}: not valid JSON ({error}).") from None
+            yield check(row, where)
+
+
+def check(row: object, where: str) -> Demonstration:
+    """A demonstration from a row of a file. Raises BadDemonstrations."""
+    if not isinstance(row, dict):
+        raise BadDemonstrations(f'{where}: expected an object like {{"prompt": "..."}}.')
+    for name in ("prompt", "completion"):
+        if not isinstance(row.get(name), str) or not row[name].strip():
+            raise BadDemonstrations(
+                f'{where}: "{name}" must be a text that is not empty, not {row.get(name)!r}.'
+            )
+    if (split := row.get("split", "train")) not in ("train", "heldout"):
+        raise BadDemonstrations(f'{where}: "split" is {split!r}; it must be "train" or "heldout".')
+    return Demonstration(clean(row["prompt"]).strip(), clean(row["completion"]).strip(), split)
+
+
+def write_demonstrations(path: Path, demonstrations: Sequence[Demonstration]) -> None:
+    """Write a .jsonl file that `load_demonstrations` reads."""
+    lines = "".join(json.dumps(asdict(d), ensure_ascii=False) + "\n" for d in demonstrations)
+    write_atomic(path, lines.encode())
