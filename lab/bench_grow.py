@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -114,8 +115,9 @@ def synthetic_study(model: str, rankings: int) -> Iterator[Experiment]:
 
 
 def refits(study: Experiment, at: Sequence[int], console: Console) -> list[dict]:
-    """Seconds of a refit after one more ranking, the median of several; and of a first fit, which
-    reads all features and chooses the L2 strength, as is done whenever rankings grew by a tenth."""
+    """Seconds of a refit after one more ranking, the median of several; of a first fit, which
+    reads all features and chooses the L2 strength, as is done whenever rankings grew by a tenth;
+    and of how sure the model is of a prompt's order, the median over prompts."""
     judge, rows = Judge(study), []
     for count in at:
         judge.rank_up_to(count)
@@ -125,10 +127,14 @@ def refits(study: Experiment, at: Sequence[int], console: Console) -> list[dict]
         for _ in range(REPEATS):
             judge.rank_up_to(judge.count + 1)
             usual.append(seconds_of(model.refit))
+        asked = [judge.completed[prompt] for prompt in judge.order[:REPEATS]]
+        sure = median(seconds_of(partial(model.uncertainty, ids)) for ids in asked)
         rows.append({"rankings": count, "seconds": median(usual), "first_seconds": first})
+        rows[-1]["uncertainty_seconds"] = sure
         console.print(
             f"refit at {count:,} rankings: {1000 * rows[-1]['seconds']:.0f} ms, "
-            f"{1000 * first:.0f} ms where it chooses the L2 strength"
+            f"{1000 * first:.0f} ms where it chooses the L2 strength, "
+            f"{1000 * sure:.1f} ms to tell how sure it is of a prompt"
         )
     return rows
 

@@ -42,13 +42,13 @@ class Completions:
         """Sample until each prompt has k stored completions. Returns how many were new."""
         from .compare import answer
 
+        study = self.study
+
         def lacking() -> list[str]:
-            counts = self.counts(policy)
-            return [p for p in prompts for _ in range(k - counts[p])]
+            return [p for p in prompts for _ in range(k - study.store.count(p, policy))]
 
         if not lacking():  # then nobody waits for whoever runs the model
             return 0
-        study = self.study
         with study.compute:
             missing = lacking()  # less, if another thread was at it meanwhile
             if policy != "reference" and policy != study.policy_name("aligned"):
@@ -99,8 +99,7 @@ class Completions:
 
     def pool_prompts(self) -> list[str]:
         """The prompts that PPO answers: the first of the order, and those ranked."""
-        ranked = [r.prompt for r in self.study.store.rankings()]
-        return list(dict.fromkeys(self.order()[:POOL] + ranked))
+        return list(dict.fromkeys(self.order()[:POOL] + self.study.store.judged()))
 
     def pool(self, on_chunk: Callable[[int], None] | None = None) -> list[str]:
         """`pool_prompts()`, once each has the reference's completions that give its offset."""

@@ -54,7 +54,7 @@ class RankingSession:
 
     def upcoming(self) -> list[str]:
         """Prompts not yet judged, in the order in which they will come."""
-        judged = {r.prompt for r in self.done}
+        judged = set(self.study.store.judged(skipped=True, policy=self.policy))
         return [p for p in self.study.completions.order() if p not in judged]
 
     def ready(self) -> list[str]:

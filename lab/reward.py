@@ -10,21 +10,26 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from .bradley_terry import BradleyTerry, Posterior, block_scales, sigmoid
+from .calibration import Predictions
 from .errors import DamagedStudy, NotReady
+from .features import FeatureTable
 from .files import write_atomic, write_json
-from .preferences import Pair, Ranking
+from .judgements import Judgements
+from .preferences import Pair
 from .statistics import Estimate, proportion
 from .store import PreferenceStore
 
-L2_GRID = tuple(10.0 ** np.arange(-2, 1.75, 0.5))  # on features of unit mean square difference
-FOLDS = 5
+L2_FROM = 1000  # rankings: the L2 strength chosen from more, as an inverse variance, is the same
+SMALL = 2000  # pairs whose curvature, taken anew, costs less than a tenth of a second
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,9 @@ class RewardHead:
     A score is w·φ less the prompt's own mean over reference completions, in units of the
     standard deviation within a prompt: rankings never compare across prompts, so the offset
     between prompts means nothing, and `kl_coef` keeps its meaning from one version to the next.
+
+    `temperature` makes probabilities of scores (see `Predictions.temperature`); None while too
+    little was predicted to fit it.
     """
 
     weight: np.ndarray
@@ -42,6 +50,7 @@ class RewardHead:
     offsets: dict[str, float]
     version: int
     extractor: str
+    temperature: float | None = None
 
     def raw(self, features) -> np.ndarray:
         """w·φ [n] of features [n, H]: comparable within one prompt only."""
@@ -54,13 +63,19 @@ class RewardHead:
         offsets = np.array([self.offsets.get(p, typical) for p in prompts])
         return (self.raw(features) - offsets) / self.spread
 
+    def probability(self, margin) -> np.ndarray:
+        """P(a preferred to b) from the score of a less that of b, two completions of one prompt:
+        sigmoid(margin / temperature). Without a temperature, the fit's own sigmoid(w·φ(a) -
+        w·φ(b)), which is as a rule too sure."""
+        return sigmoid(np.asarray(margin) / (self.temperature or 1 / self.spread))
+
     def save(self, folder: Path) -> None:
         """Write `reward.safetensors` and `reward.json` into a folder."""
         write_atomic(folder / "reward.safetensors", save({"weight": self.weight}))
         write_json(
             folder / "reward.json",
             {"spread": self.spread, "offsets": self.offsets, "version": self.version}
-            | {"extractor": self.extractor},
+            | {"extractor": self.extractor, "temperature": self.temperature},
         )
 
     @classmethod
@@ -94,7 +109,6 @@ class Accuracies:
     l2: float = float("nan")
 
 
-@dataclass
 class RewardModel:
     """Keeps the head fitted to the rankings in a store.
 
@@ -104,189 +118,183 @@ class RewardModel:
         heldout: prompts whose rankings measure and never train.
     """
 
-    store: PreferenceStore
-    extractor: str
-    heldout: frozenset[str] = frozenset()
-    head: RewardHead | None = None
-    accuracies: Accuracies = field(default_factory=lambda: Accuracies(0))
-    _features: dict[int, np.ndarray] = field(default_factory=dict)
-    _l2: float | None = None
-    _lock: threading.RLock = field(default_factory=threading.RLock)
-    _l2_chosen_at: int = 0
+    def __init__(
+        self, store: PreferenceStore, extractor: str, heldout: frozenset[str] = frozenset()
+    ) -> None:
+        self.store, self.extractor, self.heldout = store, extractor, heldout
+        self.head: RewardHead | None = None
+        self.accuracies = Accuracies(0)
+        self.predictions = Predictions()  # of each ranking before it was given, as of the last fit
+        self._table = FeatureTable(store, extractor)
+        self._judgements = Judgements(store, heldout)
+        self._fits: BradleyTerry | None = None
+        self._penalty: tuple[float, np.ndarray] | None = None  # L2 strength, the features' scales
+        self._fitted: tuple[RewardHead, Posterior, np.ndarray] | None = None  # of one fit
+        self._lock = threading.RLock()
 
     def features(self, ids: Sequence[int]) -> np.ndarray:
-        """Cached features [n, H] of stored completions."""
-        if any(i not in self._features for i in ids):
-            newest = max(self._features, default=0)
-            self._features |= self.store.features(self.extractor, after=newest)
-        if missing := [i for i in ids if i not in self._features]:  # older ones, added later
-            self._features |= self.store.features(self.extractor)
-            if missing := [i for i in missing if i not in self._features]:
-                raise NotReady(f"Completions {missing[:5]} have no features yet: read them first.")
-        return np.stack([self._features[i] for i in ids]).astype(np.float64)
+        """Cached features [n, H] of stored completions. Raises NotReady where one has none."""
+        return self._table.vectors(ids).astype(np.float64)
 
     def refit(self) -> RewardHead | None:
         """Fit to all rankings that stand; None while there are none to fit to.
 
-        The L2 strength is chosen by cross-validation grouped by prompt, again whenever the
-        rankings have grown by a tenth.
+        The L2 strength is chosen by cross-validation grouped by prompt, again whenever a tenth of
+        the rankings are new or were undone; so are the scales of both halves of the features,
+        which belong to the same penalty. Of more than L2_FROM rankings, so many at random are
+        used for it.
         """
         with self._lock:
             return self._refit()
 
     def _refit(self) -> RewardHead | None:
-        rankings = self.store.rankings()
-        training = [p for p in self.store.pairs() if p.prompt not in self.heldout]
-        if not training:
-            self.head, self.accuracies = None, Accuracies(len(rankings))
+        judged = self._judgements
+        undone = judged.read()
+        self.predictions = judged.predictions.copy()
+        if not judged.training:
+            self.head = self._fitted = self._fits = self._penalty = None
+            self.accuracies = Accuracies(judged.count)
             return None
-        x, y, weight = self.design(training)
-        scale = block_scales(x)
-        x = x / scale
-        prompts = [p.prompt for p in training]
-        fold = assign_folds(prompts)
-        if self._l2 is None or abs(len(rankings) - self._l2_chosen_at) * 10 >= len(rankings):
-            self._l2 = choose_l2(x, y, weight, fold)
-            self._l2_chosen_at = len(rankings)
-        w = fit(x, y, weight, self._l2) / scale
-        self.head = self.calibrate(w)
-        self.accuracies = Accuracies(
-            rankings=len(rankings),
-            prequential=prequential_accuracy(rankings),
-            cv=self._cv(training, x, y, weight, fold),
-            heldout=self.heldout_accuracy(
-                [p for p in self.store.pairs() if p.prompt in self.heldout]
-            ),
-            l2=self._l2,
-        )
+        renew = self._penalty is None or judged.changed * 10 >= judged.count
+        if renew:
+            self._choose_penalty()
+        elif undone:
+            self._fits = self._fits_to(judged.training)
+        else:
+            self._add(self._fits, judged.training[self._fits.count :])
+        l2, scale = self._penalty
+        self._fits.solve(l2)
+        if renew or undone or self._fits.count <= SMALL:
+            self._fits.renew_curvature()
+        head = self._calibrate(self._fits.weight / scale)
+        self._fitted = head, self._fits.posterior(), scale
+        self.head = head
+        cross_validated = judged.folds > 1  # one prompt alone leaves nothing to learn from
+        cv = pair_accuracy(judged.training, self._fits.cv_margins) if cross_validated else None
+        heldout = self.heldout_accuracy(judged.measuring)
+        prequential = self.predictions.accuracy()
+        self.accuracies = Accuracies(judged.count, prequential, cv, heldout, l2)
         return self.head
 
-    def _cv(self, pairs: Sequence[Pair], x, y, weight, fold) -> Estimate | None:
-        if len(np.unique(fold)) < 2:  # one prompt alone leaves nothing to learn from
-            return None
-        return pair_accuracy(pairs, cross_validate(x, y, weight, fold, self._l2))
+    def _choose_penalty(self) -> None:
+        judged = self._judgements
+        sample = judged.sample(L2_FROM)
+        self._penalty = 1.0, block_scales(self.design(sample)[0])
+        self._fits = self._fits_to(sample)
+        self._penalty = self._fits.choose_l2(), self._penalty[1]
+        if sample is not judged.training:
+            self._fits = self._fits_to(judged.training)
+        judged.changed = 0
+
+    def _fits_to(self, pairs: Sequence[Pair]) -> BradleyTerry:
+        fits = BradleyTerry(len(self._penalty[1]))
+        self._add(fits, pairs)
+        return fits
+
+    def _add(self, fits: BradleyTerry, pairs: Sequence[Pair]) -> None:
+        if pairs:
+            x, y, weight = self.design(pairs)
+            x /= self._penalty[1].astype(np.float32)
+            best: dict[int, int] = {}  # its pairs with all others span a ranking's pairs
+            spanning = [p.chosen == best.setdefault(p.ranking, p.chosen) for p in pairs]
+            fits.add(x, y, weight, self._judgements.fold(pairs), spanning)
 
     def design(self, pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Feature differences [n, H], targets [n] and weights [n] of pairs."""
-        x = self.features([p.chosen for p in pairs]) - self.features([p.rejected for p in pairs])
+        x = self._difference([p.chosen for p in pairs], [p.rejected for p in pairs])
         return x, np.array([p.target for p in pairs]), np.array([p.weight for p in pairs])
 
-    def calibrate(self, w: np.ndarray) -> RewardHead:
+    def _difference(self, ids_a: Sequence[int], ids_b: Sequence[int]) -> np.ndarray:
+        x = self._table.vectors(ids_a)
+        x -= self._table.vectors(ids_b)
+        return x
+
+    def _calibrate(self, w: np.ndarray) -> RewardHead:
         """The head with each prompt's offset and the spread within prompts, both over what the
-        reference said."""
+        reference said, and the temperature."""
         said = self.store.ids_by_prompt("reference")
-        raw = {prompt: self.features(ids) @ w for prompt, ids in said.items()}
-        offsets = {prompt: float(r.mean()) for prompt, r in raw.items()}
-        squares = sum(((r - r.mean()) ** 2).sum() for r in raw.values())
-        spread = float(np.sqrt(squares / max(1, sum(len(r) - 1 for r in raw.values()))))
+        sizes = np.array([len(ids) for ids in said.values()], dtype=int)
+        raw = self._table.project([i for ids in said.values() for i in ids], w)
+        mean = np.bincount(np.repeat(np.arange(len(sizes)), sizes), raw, len(sizes)) / sizes
+        squares = ((raw - np.repeat(mean, sizes)) ** 2).sum()
+        spread = float(np.sqrt(squares / max(1, (sizes - 1).sum()))) or 1.0
         version = (self.head.version if self.head else 0) + 1
-        return RewardHead(w, spread or 1.0, offsets, version, self.extractor)
+        offsets = dict(zip(said, mean.tolist(), strict=True))
+        temperature = self.predictions.temperature()
+        return RewardHead(w, spread, offsets, version, self.extractor, temperature)
 
     def require_head(self) -> RewardHead:
         """The current head. Raises NotReady while there is no strict preference to learn from."""
-        if self.head is None:
+        if self.head is None or not self._has_strict():
             self.refit()
-        if self.head is None or not any(p.target == 1 for p in self.store.pairs()):
+        if self.head is None or not self._has_strict():
             raise NotReady(
                 "The reward model needs at least 1 more ranking: it has no preference pairs to "
                 "learn from yet. Rank a prompt's completions first (study.rank())."
             )
         return self.head
 
+    def _has_strict(self) -> bool:
+        return any(p.target == 1 for p in self._judgements.training)
+
     def predict(self, ids: Sequence[int]) -> tuple[float, ...] | None:
         """Scores of stored completions of one prompt under the current head, or None."""
-        if self.head is None:
+        if (head := self.head) is None:
             return None
-        return tuple(float(s) for s in self.head.raw(self.features(ids)) / self.head.spread)
+        return tuple((self._table.project(ids, head.weight) / head.spread).tolist())
+
+    def probability(self, ids_a: Sequence[int], ids_b: Sequence[int]) -> np.ndarray | None:
+        """P(a preferred to b) [n] of stored completions, each a and b of one prompt, calibrated
+        once enough was predicted (see `RewardHead.probability`); None while there is no head."""
+        if (head := self.head) is None:
+            return None
+        return head.probability(self._margins(ids_a, ids_b, head))
+
+    def _margins(self, ids_a: Sequence[int], ids_b: Sequence[int], head: RewardHead) -> np.ndarray:
+        a, b = self._table.project(ids_a, head.weight), self._table.project(ids_b, head.weight)
+        return (a - b) / head.spread
+
+    def margin_std(self, ids_a: Sequence[int], ids_b: Sequence[int]) -> np.ndarray | None:
+        """How uncertain the scores' difference of a and b is [n], as one standard deviation of its
+        posterior, in units of scores (see `Posterior`); None while there is no head.
+
+        Up to SMALL pairs the posterior is that of all rankings at the last fit; beyond, earlier
+        pairs count with the curvature they had when the L2 strength was last chosen.
+        """
+        if (fitted := self._fitted) is None:
+            return None
+        head, posterior, scale = fitted
+        return np.sqrt(posterior.variance(self._difference(ids_a, ids_b) / scale)) / head.spread
+
+    def uncertainty(self, ids: Sequence[int]) -> float | None:
+        """How unsure the model is of the order of completions of one prompt: the mean over their
+        pairs of the posterior's probability Φ(-|margin|/std) that it has them the wrong way round,
+        0 to ½. None while there is no head, or nothing to order.
+
+        Two that are equally good stay near ½ however often they are ranked (`margin_std` falls);
+        two with the same features count 0, as no ranking can teach their order.
+        """
+        from scipy.special import ndtr
+
+        if (head := self.head) is None or len(ids) < 2:
+            return None
+        a, b = zip(*combinations(ids, 2), strict=True)
+        std, margin = self.margin_std(a, b), np.abs(self._margins(a, b, head))
+        wrong = ndtr(-margin / np.where(std > 0, std, 1.0))
+        return float(np.where(std > 0, wrong, 0.0).mean())
 
     def heldout_accuracy(self, pairs: Sequence[Pair]) -> Estimate | None:
         """Accuracy on strict pairs of prompts that were never ranked for training."""
         if self.head is None or not pairs:
             return None
-        x, _, _ = self.design(pairs)
-        return pair_accuracy(pairs, x @ self.head.weight)
-
-
-def block_scales(x: np.ndarray) -> np.ndarray:
-    """Scales [H] that give both halves of the features, embeddings and states, the same mean
-    square difference: L2 then treats them alike."""
-    halves = np.array_split(x, 2, axis=1)
-    scales = [np.sqrt((half**2).sum(1).mean()) or 1.0 for half in halves]
-    return np.repeat(scales, [half.shape[1] for half in halves])
-
-
-def fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray, l2: float) -> np.ndarray:
-    """Minimise the Bradley-Terry loss -Σ weight·log-likelihood + l2/2·|w|² by L-BFGS.
-
-    Args:
-        x: feature differences [n, H], preferred less other.
-        y: targets [n]: 1 for a preference, ½ for a tie.
-    """
-    from scipy.optimize import minimize
-    from threadpoolctl import threadpool_limits
-
-    def loss_and_gradient(w: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = x @ w
-        loss = weight @ (np.logaddexp(0, margin) - y * margin) + 0.5 * l2 * w @ w
-        residual = weight * (0.5 * (1 + np.tanh(0.5 * margin)) - y)
-        return loss, x.T @ residual + l2 * w
-
-    options = {"maxiter": 200, "ftol": 1e-7, "gtol": 1e-5}
-    start = np.zeros(x.shape[1])
-    with threadpool_limits(1, "blas"):  # threads that wait for a busy core cost more than they give
-        result = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
-    return result.x
-
-
-def assign_folds(prompts: Sequence[str]) -> np.ndarray:
-    """A fold for each pair; all pairs of a prompt share one."""
-    order = {p: i for i, p in enumerate(dict.fromkeys(prompts))}
-    return np.array([order[p] % FOLDS for p in prompts])
-
-
-def cross_validate(x, y, weight, fold, l2: float) -> np.ndarray:
-    """Margins [n] of each pair, from a fit that saw nothing of its prompt."""
-    margins = np.zeros(len(x))
-    for k in np.unique(fold):
-        out = fold == k
-        if not out.all():
-            margins[out] = x[out] @ fit(x[~out], y[~out], weight[~out], l2)
-    return margins
-
-
-def choose_l2(x, y, weight, fold) -> float:
-    """The L2 strength with the smallest cross-validated loss."""
-
-    def loss(l2: float) -> float:
-        margin = cross_validate(x, y, weight, fold, l2)
-        return float(weight @ (np.logaddexp(0, margin) - y * margin))
-
-    if len(np.unique(fold)) < 2:
-        return 1.0
-    return float(min(L2_GRID, key=loss))
+        chosen, rejected = [p.chosen for p in pairs], [p.rejected for p in pairs]
+        return pair_accuracy(pairs, self._margins(chosen, rejected, self.head))
 
 
 def pair_accuracy(pairs: Sequence[Pair], margins: np.ndarray) -> Estimate | None:
     """Share of strict pairs ordered as the rater did, equal scores counting half; the interval is
     clustered by prompt."""
-    strict = [i for i, p in enumerate(pairs) if p.target == 1]
-    right = [float(np.sign(margins[i]) / 2 + 0.5) for i in strict]
-    return proportion(right, [pairs[i].prompt for i in strict])
-
-
-def ranking_hits(ranking: Ranking) -> list[float]:
-    """For each strict pair of a ranking: was it predicted? (½ for equal scores)"""
-    if ranking.tiers is None or ranking.predicted is None:
-        return []
-    score = dict(zip(ranking.shown, ranking.predicted, strict=True))
-    hits, above = [], []
-    for tier in ranking.tiers:
-        hits += [float(np.sign(score[a] - score[b]) / 2 + 0.5) for a in above for b in tier]
-        above += tier
-    return hits
-
-
-def prequential_accuracy(rankings: Sequence[Ranking]) -> Estimate | None:
-    """Accuracy of the predictions made before each ranking was given."""
-    hits = [(h, r.prompt) for r in rankings for h in ranking_hits(r)]
-    return proportion([h for h, _ in hits], [p for _, p in hits])
+    strict = np.array([p.target == 1 for p in pairs], dtype=bool)
+    number: dict[str, int] = {}  # a prompt's: a thousand times quicker to sort than long texts
+    prompts = np.array([number.setdefault(p.prompt, len(number)) for p in pairs], dtype=int)
+    return proportion(np.sign(np.asarray(margins)[strict]) / 2 + 0.5, prompts[strict])

@@ -105,7 +105,11 @@ class Run(History):
     checkpoint knows, the run goes on from that checkpoint and computes the rest again.
     """
 
-    FILES: ClassVar = {"history": "metrics.jsonl", "samples": "samples.jsonl", "settings": "settings.jsonl"}
+    FILES: ClassVar = {
+        "history": "metrics.jsonl",
+        "samples": "samples.jsonl",
+        "settings": "settings.jsonl",
+    }
 
     def __init__(self, folder: str | Path, config: Row | None = None) -> None:
         super().__init__()

@@ -42,6 +42,8 @@ CREATE TABLE IF NOT EXISTS features (
 INSERT OR IGNORE INTO meta VALUES ('schema_version', '1');
 COMMIT;
 """
+STANDING = """undone IS NULL AND (?1 IS NULL OR ?1 = (
+    SELECT policy FROM completions WHERE completions.id = json_extract(shown, '$[0]')))"""
 
 
 class PreferenceStore:
@@ -125,9 +127,16 @@ class PreferenceStore:
 
     def completions(self, prompt: str | None = None, policy: str | None = None) -> list[Completion]:
         """Stored completions, oldest first; of one prompt, or of one policy, if given."""
-        sql = "SELECT * FROM completions WHERE (?1 IS NULL OR prompt = ?1)"
-        sql += " AND (?2 IS NULL OR policy = ?2) ORDER BY id"
-        return [as_completion(row) for row in self._read(sql, (prompt, policy))]
+        wanted = {"prompt": prompt, "policy": policy}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        where = " AND ".join(f"{name} = :{name}" for name in given) or "TRUE"
+        sql = f"SELECT * FROM completions WHERE {where} ORDER BY id"
+        return [as_completion(row) for row in self._read(sql, given)]
+
+    def count(self, prompt: str, policy: str) -> int:
+        """How many completions of a prompt a policy has."""
+        sql = "SELECT COUNT(*) FROM completions WHERE prompt = ? AND policy = ?"
+        return self._read(sql, (clean(prompt), policy))[0][0]
 
     def ids_by_prompt(self, policy: str) -> dict[str, list[int]]:
         """Ids of a policy's completions of each prompt, oldest first."""
@@ -166,25 +175,37 @@ class PreferenceStore:
         id = self._write("INSERT INTO rankings VALUES (NULL,?,?,?,?,?,?,?,?,?,NULL)", row)
         return Ranking(**{**vars(ranking), "id": id, "created": created})
 
-    def rankings(self, skipped: bool = False, policy: str | None = None) -> list[Ranking]:
+    def rankings(
+        self, skipped: bool = False, policy: str | None = None, after: int = 0
+    ) -> list[Ranking]:
         """Rankings that stand, oldest first; with `skipped`, the skipped prompts as well; of one
-        policy's completions, if given."""
-        sql = """SELECT * FROM rankings WHERE undone IS NULL AND (?1 IS NULL OR ?1 = (
-                 SELECT policy FROM completions WHERE id = json_extract(shown, '$[0]')))
-                 ORDER BY id"""
-        found = [as_ranking(row) for row in self._read(sql, (policy,))]
+        policy's completions, if given; newer than the id `after`."""
+        sql = f"SELECT * FROM rankings WHERE {STANDING} AND id > ?2 ORDER BY id"
+        found = [as_ranking(row) for row in self._read(sql, (policy, after))]
         return [r for r in found if skipped or r.tiers is not None]
+
+    def judged(self, skipped: bool = False, policy: str | None = None) -> list[str]:
+        """The prompts of `rankings(skipped, policy)`, each once, in the order of the first."""
+        sql = f"""SELECT prompt FROM rankings WHERE {STANDING} AND (?2 OR tiers != 'null')
+                  GROUP BY prompt ORDER BY MIN(id)"""
+        return [prompt for (prompt,) in self._read(sql, (policy, skipped))]
+
+    def undone(self) -> set[int]:
+        """Ids of the judgements that were taken back."""
+        return {id for (id,) in self._read("SELECT id FROM rankings WHERE undone IS NOT NULL")}
 
     def undo(self, rater: str | None = None) -> Ranking | None:
         """Take back the last judgement that stands (of one rater, if given). The row stays in the
         store, marked. Returns what was taken back, or None if there was nothing."""
+        last = "SELECT * FROM rankings WHERE undone IS NULL AND (?1 IS NULL OR rater = ?1)"
+        last += " ORDER BY id DESC LIMIT 1"
         with self._lock:
-            last = [r for r in self.rankings(skipped=True) if rater in (None, r.rater)][-1:]
-            for ranking in last:
+            found = [as_ranking(row) for row in self._read(last, (rater and clean(rater),))]
+            for ranking in found:
                 self._write(
                     "UPDATE rankings SET undone = ? WHERE id = ?", (time.time(), ranking.id)
                 )
-        return last[0] if last else None
+        return found[0] if found else None
 
     def pairs(self) -> list[Pair]:
         """The preference pairs of all rankings that stand."""

@@ -46,10 +46,10 @@ def counted(policy) -> dict[str, int]:
     trainer.update = 1
     found = {}
     with FlopCounterMode(display=False) as counter:
-        _, samples = trainer._rollout()
+        _, samples = trainer.rollout()
     found["sampling"] = products(counter)
     with FlopCounterMode(display=False) as counter:
-        trainer._learn(samples, torch.arange(float(BATCH)))
+        trainer.learn(samples, torch.arange(float(BATCH)))
     return found | {"training": products(counter)}
 
 
@@ -166,6 +166,7 @@ def test_refits_and_the_next_prompt_are_timed_on_synthetic_rankings(model, capsy
         rows = refits(study, (4, 12), Console())
         assert [row["rankings"] for row in rows] == [4, 12]
         assert all(row["seconds"] > 0 for row in rows)
+        assert all(row["uncertainty_seconds"] > 0 for row in rows)
         stored = len(study.store.rankings())
         judge = Judge(study)
         judge.complete(1)

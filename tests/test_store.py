@@ -112,6 +112,50 @@ def test_undo_of_one_rater_leaves_the_others(store):
     assert store.rankings() == [other]
 
 
+def test_undo_takes_back_the_last_of_a_rater_also_under_newer_ones_of_others(store):
+    mine = [rank(store, ((1,), (2,))) for _ in range(2)]
+    rank(store, ((2,), (1,)), rater="brief")
+    assert store.undone() == set()
+    assert store.undo("me") == mine[1]
+    assert store.undone() == {mine[1].id}
+    assert store.undo("nobody") is None
+    assert store.undo("me") == mine[0]
+    assert store.undone() == {r.id for r in mine}
+
+
+def test_rankings_newer_than_an_id_are_those_that_came_after_it(store):
+    first, second = rank(store, ((1,), (2,))), rank(store, ((2,), (1,)))
+    skipped = store.add_ranking(Ranking("q", None, (3, 4)))
+    assert store.rankings(after=first.id) == [second]
+    assert store.rankings(skipped=True, after=first.id) == [second, skipped]
+    assert store.rankings(after=second.id) == []
+
+
+def test_judged_prompts_are_those_of_the_rankings_that_stand_each_once(store):
+    ours = store.add_completions([completion("p"), completion("q")])
+    theirs = store.add_completions([completion("r", policy="ppo-1@5") for _ in range(2)])
+    rank(store, ((ours[1],), (ours[0],)), "q")
+    rank(store, ((ours[0],), (ours[1],)), "p")
+    rank(store, ((ours[1],), (ours[0],)), "q")
+    rank(store, ((theirs[1],), (theirs[0],)), "r")
+    store.add_ranking(Ranking("s", None, tuple(ours)))
+    rank(store, ((ours[0],), (ours[1],)), "t")
+    store.undo()
+    assert store.judged() == ["q", "p", "r"]
+    assert store.judged(skipped=True) == ["q", "p", "r", "s"]
+    assert store.judged(skipped=True, policy="reference") == ["q", "p", "s"]
+    assert store.judged(policy="ppo-1@5") == ["r"]
+
+
+def test_completions_are_found_and_counted_by_prompt_and_policy(store):
+    store.add_completions(completion(p, policy=q) for p in ("a", "a", "b") for q in ("x", "y"))
+    assert [c.id for c in store.completions("a")] == [1, 2, 3, 4]
+    assert [c.id for c in store.completions("a", "y")] == [2, 4]
+    assert [c.id for c in store.completions(policy="x")] == [1, 3, 5]
+    assert store.count("a", "x") == 2 and store.count("b", "y") == 1
+    assert store.count("b", "z") == store.count("c", "x") == store.count("\ud83d", "x") == 0
+
+
 def test_features_are_kept_by_extractor_and_overwritten(store):
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
     ids = store.add_completions([completion(), completion()], "a", vectors)
