@@ -280,7 +280,11 @@ class Experiment:
         policy, run = self.reference.copy(), Run(self.folder / name)
         if (saved := run.load(run.last)) is not None:
             policy.load_trainable_state(
-                {k.removeprefix("policy."): v for k, v in saved[0].items() if "policy." in k}
+                {
+                    k.removeprefix("policy."): v
+                    for k, v in saved[0].items()
+                    if k.startswith("policy.")
+                }
             )
         return policy.requires_grad_(False)
 
