@@ -1,10 +1,11 @@
 # make lab    make the environment, fetch the model, open JupyterLab on the first notebook
-# make test   make the environment if need be, run all tests
+# make test   make the environment if need be, run all tests; EXTRAS=test,parity brings TRL along
 # make check  ruff
 VENV := .venv
 PYTHON3 ?= python3
 PYTHON := $(VENV)/bin/python
 BROWSER ?=
+EXTRAS ?= test
 
 lab: $(VENV)/made
 	$(PYTHON) -m lab start $(if $(filter none,$(BROWSER)),--no-browser)
@@ -23,7 +24,7 @@ $(VENV)/made: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/made-test: $(VENV)/made
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[test]' -c constraints.txt
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' -c constraints.txt
 	touch $@
 
 .PHONY: lab test check

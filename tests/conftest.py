@@ -40,3 +40,11 @@ def store(tmp_path):
     store = PreferenceStore(tmp_path / "preferences.sqlite")
     yield store
     store.close()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With LAB_FORBID_SKIPS, a test that was skipped has failed: it should have run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("LAB_FORBID_SKIPS") and reporter and reporter.stats.get("skipped"):
+        reporter.write_line("Skipped tests are failures under LAB_FORBID_SKIPS.", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
