@@ -11,33 +11,58 @@ from typing import TYPE_CHECKING
 from .errors import LabError
 
 if TYPE_CHECKING:
+    from .demonstrations import Demonstration, load_demonstrations
+    from .dpo import DPO
     from .experiment import Experiment
+    from .grpo import GRPO
     from .ppo import PPO
     from .prompts import Prompt, load_prompts
     from .raters import Rater
-    from .settings import PPOSettings
+    from .reward_trainer import RewardTrainer
+    from .settings import DPOSettings, GRPOSettings, PPOSettings, RewardSettings, SFTSettings
+    from .sft import SFT
     from .store import PreferenceStore
 
 __version__ = "0.1.0"
 
 # Imported at first use, so that `import lab` takes no time: torch comes with the model.
 _HOME = {
+    "DPO": "dpo",
+    "DPOSettings": "settings",
+    "Demonstration": "demonstrations",
     "Experiment": "experiment",
+    "GRPO": "grpo",
+    "GRPOSettings": "settings",
     "PPO": "ppo",
     "PPOSettings": "settings",
     "PreferenceStore": "store",
     "Prompt": "prompts",
     "Rater": "raters",
+    "RewardSettings": "settings",
+    "RewardTrainer": "reward_trainer",
+    "SFT": "sft",
+    "SFTSettings": "settings",
+    "load_demonstrations": "demonstrations",
     "load_prompts": "prompts",
 }
 __all__ = [
+    "DPO",
+    "GRPO",
     "PPO",
+    "SFT",
+    "DPOSettings",
+    "Demonstration",
     "Experiment",
+    "GRPOSettings",
     "LabError",
     "PPOSettings",
     "PreferenceStore",
     "Prompt",
     "Rater",
+    "RewardSettings",
+    "RewardTrainer",
+    "SFTSettings",
+    "load_demonstrations",
     "load_prompts",
 ]
 

@@ -19,7 +19,7 @@ from .runs import History, Row
 from .sampling import logprobs
 from .sequences import Sequences
 from .settings import DPOSettings
-from .trainer import Trainer
+from .trainer import Plot, Trainer
 
 ROUNDING = 1e-4  # nats; before the first update the log-ratios are 0 up to this
 
@@ -48,6 +48,15 @@ class DPO(Trainer):
 
     kind = "dpo"
     best_metric = "rewards/margins"
+    plots = (
+        Plot(
+            "reward, beta · log(π/ref)",
+            {"rewards/chosen": "of the chosen", "rewards/rejected": "of the rejected"},
+            "reward of the chosen",
+            "+.2f",
+        ),
+        Plot("accuracy", {"rewards/accuracies": "pairs in the right order"}, "accuracy"),
+    )
 
     def __init__(
         self,

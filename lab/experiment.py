@@ -22,7 +22,7 @@ from .reward import RewardHead, RewardModel
 from .runner import Runner
 from .settings import Settings
 from .store import PreferenceStore, keep_aside
-from .training import ALIGNING, KINDS, make_run, open_trainer, settings_for
+from .training import ALIGNING, KINDS, make_run, open_trainer, settings_for, trainer_class
 
 if TYPE_CHECKING:
     from .compare import Comparison
@@ -410,16 +410,25 @@ class Experiment:
 
     def ppo(self, new: bool = False, **settings) -> TrainingPanel:
         """The panel that drives PPO: the newest run, or a new one."""
+        return self.train("ppo", new, **settings)
+
+    def train(self, kind: str, new: bool = False, **options: Any) -> TrainingPanel:
+        """The panel that drives a trainer of any kind; see `trainer` for the options."""
         from .widgets import TrainingPanel
 
-        runs = [r for r in self.runs if r.startswith("ppo-")]
-        if new or settings or not runs:
-            shown = settings_for(self, "ppo", **settings)
-            self.reward_model.require_head()  # say at once what is missing
+        runs = [r for r in self.all_runs if r.startswith(f"{kind}-")]
+        if new or options or not runs:
+            places = ("start", "demonstrations")
+            shown = settings_for(
+                self, kind, **{k: v for k, v in options.items() if k not in places}
+            )
+            if kind != "sft":
+                self.reward_model.require_head()  # say at once what is missing
         else:
             shown = self.trainer_settings(runs[-1])
-        opens = partial(self.trainer, "ppo", new=new, **settings)
-        panel = TrainingPanel(opens, shown, self.runner, self.compute)
+        opens = partial(self.trainer, kind, new=new, **options)
+        plots = trainer_class(kind).plots
+        panel = TrainingPanel(opens, plots, shown, self.runner, self.compute)
         if nobody_is_here():
             panel.start(int(os.environ.get("LAB_UPDATES", "25")))
             self.runner.wait()

@@ -81,10 +81,11 @@ class Stage:
 def stages(policy: Policy, prompt_tokens: int, batch: int, tokens: int, epochs: int) -> list[Stage]:
     """The products of one update of a policy that trains k of n layers.
 
-    Sampling: the prompts go through n layers at once, then `tokens` - 1 times a row for each
-    completion; the last token, drawn but never read, goes through the trunk's n - k for the reward
-    head. `lm_head` reads a row a completion for each token. A policy that is not split draws with
-    all its layers, and half of them read the rollout once more for the reward head.
+    Sampling: the prompts, which the trunk has read before, go through the top k layers at once, then
+    `tokens` - 1 times a row for each completion through all n; the last token, drawn but never read,
+    goes through the trunk's n - k for the reward head. `lm_head` reads a row a completion for each
+    token. A policy that is not split reads prompts with all its layers, and half of them read the
+    rollout once more for the reward head.
 
     Training: the trunk's states are kept, so prompts and completions go through the top k alone:
     once in the reference, and in each epoch once forward and twice backward. `lm_head` reads the
@@ -100,7 +101,7 @@ def stages(policy: Policy, prompt_tokens: int, batch: int, tokens: int, epochs: 
     everything, trained = prompt_tokens + drawn, 1 if split else 2
     whole = trunk + top if split else top
     return [
-        Stage("sampling", whole, prompt_tokens, 1),
+        Stage("sampling", top, prompt_tokens, 1),
         Stage("sampling", whole, batch, tokens - 1),
         Stage("sampling", trunk, batch if split else everything, 1),
         Stage("sampling", head, batch, tokens),

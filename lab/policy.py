@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +20,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
+from .decode import Cache, decode
 from .errors import BadSetting, PromptTooLong, UnsuitableModel
 from .logprobs import ROWS_AT_ONCE, TokenLogprobs
+from .recall import Recall
 from .split import cut, find_layers, restore_layer_indices
 
 Trainable = Literal["auto", "all"] | int
@@ -49,6 +52,7 @@ class Trunk(nn.Module):
         self.layers, self.split = layers, split
         self.feature_layer = min(depth, layers // 2)
         self._tapped: Tensor | None = None
+        self._recall = Recall()
         self._hook = None
         if 0 < self.feature_layer < depth:
             layer = find_layers(body)[1][self.feature_layer - 1]
@@ -57,6 +61,19 @@ class Trunk(nn.Module):
         self.hidden_size: int = body.config.hidden_size
         self.eos_ids: frozenset[int] = frozenset()
         self.weights_hash = ""
+
+    def new_cache(self) -> Cache:
+        """An empty cache for the trunk's layers."""
+        return Cache(self.body, find_layers(self.body)[1])
+
+    @torch.no_grad()
+    def read_prompts(
+        self, prompts: Sequence[Sequence[int]], ids: Tensor, mask: Tensor, cache: Cache
+    ) -> tuple[Tensor, Tensor]:
+        """`read` of prompts padded on the left; those read before are not read again."""
+        if not cache.growing:
+            return self.read(ids, mask, cache)
+        return self._recall.batch(self, prompts, cache)
 
     @property
     def pad_id(self) -> int:
@@ -111,8 +128,12 @@ class Trunk(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Hidden states [batch, time, hidden] for the tops, and [batch, time, 2·hidden] for the
         reward head: embeddings beside states halfway up."""
-        states = run_body(self.body, ids, mask, cache, positions)
-        halfway, self._tapped = self._tapped, None
+        if decodes(cache, ids):
+            tap = self.feature_layer if self._hook else 0
+            states, halfway = decode(self.body, cache, ids, mask, positions, tap)
+        else:
+            states = run_body(self.body, ids, mask, cache, positions)
+            halfway, self._tapped = self._tapped, None
         halfway = states if halfway is None else halfway
         return states, torch.cat([self.body.get_input_embeddings()(ids), halfway], -1)
 
@@ -256,6 +277,8 @@ class Policy(nn.Module):
 
     def hidden(self, inputs: Tensor, mask: Tensor, cache=None, positions: Tensor | None = None):
         """Last hidden states [batch, time, hidden] after the final norm."""
+        if decodes(cache, inputs):
+            return decode(self.top, cache, inputs, mask, positions)[0]
         return run_body(self.top, inputs, mask, cache, positions)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -296,6 +319,11 @@ def run_body(body: nn.Module, inputs: Tensor, mask: Tensor, cache=None, position
         **extra,
     )
     return output.last_hidden_state
+
+
+def decodes(cache: Cache | None, inputs: Tensor) -> bool:
+    """Whether one more token a row goes through `decode`."""
+    return cache is not None and cache.plain and inputs.shape[1] == 1 and cache.get_seq_length() > 0
 
 
 def positions_of(mask: Tensor) -> Tensor:

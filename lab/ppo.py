@@ -112,26 +112,26 @@ class PPO(RolloutTrainer):
     def _minibatch(self, samples: Samples, advantages: Tensor, returns: Tensor) -> Row:
         """One step of the optimizer. Rows go through a few at a time; each part of the loss weighs
         as much as it has tokens, so that the gradient is that of the whole minibatch."""
-        s, total, losses = self._now, samples.lengths.sum(), torch.zeros(4)
-        log_ratio = torch.zeros_like(advantages)
+        s, losses, log_ratio = self._now, torch.zeros(4), torch.zeros_like(advantages)
+        tokens, rewarded_tokens = samples.lengths.sum(), self.reward_mask(samples).sum()
         for rows, part in samples.chunks(s.micro_batch_size):
             mask, width = part.completion_mask, part.completion_ids.shape[1]
             rewarded = self.reward_mask(part)
             new, hidden = logprobs(self.policy, part, s.temperature)
             values = self.values(part, hidden)
-            policy_loss, clipped = clipped_policy_loss(
+            policy_parts = clipped_policy_loss(
                 new, part.logprobs, advantages[rows, :width], mask, s.cliprange
             )
-            value_loss, value_clipped = clipped_value_loss(
+            value_parts = clipped_value_loss(
                 values, part.values, returns[rows, :width], rewarded, s.cliprange_value
             )
-            share = mask.sum() / total
-            self.descend(share * (policy_loss + s.vf_coef * value_loss))
-            parts = [policy_loss, value_loss, clipped, value_clipped]
-            losses += torch.stack(parts).detach().cpu() * share.cpu()
+            policy_parts = mask.sum() / tokens * torch.stack(policy_parts)
+            value_parts = rewarded.sum() / rewarded_tokens * torch.stack(value_parts)
+            self.descend(policy_parts[0] + s.vf_coef * value_parts[0])
+            losses += torch.cat([policy_parts, value_parts]).detach().cpu()
             log_ratio[rows, :width] = torch.where(mask, new - part.logprobs, 0.0).detach()
         self.apply_gradients()
-        policy_loss, value_loss, clipped, value_clipped = losses.tolist()
+        policy_loss, clipped, value_loss, value_clipped = losses.tolist()
         mask, ratio = samples.completion_mask, log_ratio.exp()
         return {
             "policy/approxkl_avg": masked_mean(0.5 * log_ratio**2, mask).item(),

@@ -21,7 +21,7 @@ from .runs import History, Row
 from .sampling import Samples
 from .sequences import ROWS_AT_ONCE, Sequences
 from .settings import RewardSettings
-from .trainer import Trainer
+from .trainer import Plot, Trainer
 
 
 class RewardTrainer(Trainer):
@@ -40,6 +40,10 @@ class RewardTrainer(Trainer):
 
     kind = "reward"
     best_metric = "eval_accuracy"
+    plots = (
+        Plot("accuracy", {"accuracy": "of the update", "eval_accuracy": "held out"}, "accuracy"),
+        Plot("loss", {"loss": "of the update", "eval_loss": "held out"}, "loss", from_zero=True),
+    )
 
     def __init__(
         self,

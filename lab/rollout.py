@@ -15,7 +15,7 @@ from .policy import Policy
 from .runs import History, Row
 from .sampling import Samples, logprobs, sample
 from .settings import RolloutSettings
-from .trainer import Trainer
+from .trainer import Plot, Trainer
 
 ScoreFunction = Callable[[list[str], Samples], Sequence[float]]
 """Scores of completions: (prompts, samples) -> one number a row."""
@@ -33,6 +33,18 @@ class RolloutTrainer(Trainer):
     """
 
     best_metric = "objective/rlhf_reward"
+    plots = (
+        Plot(
+            "reward",
+            {
+                "objective/scores": "score of the reward model",
+                "objective/rlhf_reward": "score less the KL penalty",
+            },
+            "score",
+            "+.2f",
+        ),
+        Plot("KL (nats)", {"objective/kl": "KL to the reference"}, "KL", ".1f", from_zero=True),
+    )
     value_head: nn.Module | None = None
 
     @property

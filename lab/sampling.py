@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from transformers import DynamicCache
 
+from .decode import Cache
 from .errors import BadSetting
 from .policy import Policy, Trunk
+from .split import find_layers
 
 
 @dataclass
@@ -145,8 +146,8 @@ def sample_chunk(
     (rows, width), columns = ids.shape, uniforms.shape[1]
     uniforms = uniforms.to(device)
     eos = torch.tensor(sorted(trunk.eos_ids), device=device)
-    trunk_cache = DynamicCache(config=trunk.body.config) if trunk.split else None
-    top_cache = DynamicCache(config=policy.top.config)
+    trunk_cache = trunk.new_cache() if trunk.split else None
+    top_cache = Cache(policy.top, find_layers(policy.top)[1])
 
     tokens = torch.full((rows, columns), trunk.pad_id, device=device)
     logprobs, values = torch.zeros(2, rows, columns, device=device)
@@ -159,7 +160,10 @@ def sample_chunk(
     for t in range(columns):
         step = step_ids
         if trunk.split:
-            step, features = trunk.read(step_ids, step_mask, trunk_cache, positions)
+            if t == 0:
+                step, features = trunk.read_prompts(prompts, ids, mask, trunk_cache)
+            else:
+                step, features = trunk.read(step_ids, step_mask, trunk_cache, positions)
             kept.append((live, step, features))
         hidden = policy.hidden(step, step_mask, top_cache, positions)[:, -1]
         alive = ~finished[live]

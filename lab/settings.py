@@ -27,7 +27,7 @@ class Settings:
     """What every trainer has. Those that are `live` may be changed between updates."""
 
     batch_size: int = number(32, 1, 1024)
-    micro_batch_size: int = number(8, 1, 1024)  # rows in memory at once: gradients accumulate
+    micro_batch_size: int = number(4, 1, 1024)  # rows in memory at once: gradients accumulate
     learning_rate: float = number(2e-4, 0.0, 1.0, live=True)
     max_grad_norm: float = number(1.0, 1e-3, 1e6)
     seed: int = number(0, 0, 2**31 - 1)

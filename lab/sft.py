@@ -16,7 +16,7 @@ from .runs import History, Row
 from .sampling import logprobs
 from .sequences import Sequences
 from .settings import SFTSettings
-from .trainer import Trainer
+from .trainer import Plot, Trainer
 
 
 class SFT(Trainer):
@@ -31,6 +31,13 @@ class SFT(Trainer):
 
     kind = "sft"
     best_metric = "mean_token_logprob"
+    plots = (
+        Plot(
+            "loss of a token (nats)",
+            {"loss": "of the update", "eval_loss": "of held-out demonstrations"},
+            "loss",
+        ),
+    )
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,11 +23,25 @@ SAMPLES_KEPT = 4  # samples of each update that go into the history
 CLOCK = ("seconds", "seconds_sampling", "seconds_scoring", "seconds_training", "eps")
 
 
+@dataclass(frozen=True)
+class Plot:
+    """What is worth watching while a trainer works: metrics over updates that share an axis. The
+    first of them stands for the plot in a line of words, as `word` and in `form`."""
+
+    axis: str
+    metrics: dict[str, str]
+    word: str
+    form: str = ".2f"
+    from_zero: bool = False
+
+
 class Trainer:
     """Takes updates, one at a time; goes back to any of them; branches off from any of them.
 
-    A subclass names its `kind`, its `Settings`, the `modules` that it trains and the metric by
-    which a checkpoint is the best, says in `begin` how they start and in `take` what an update is.
+    A subclass names its `kind`, its `Settings`, the `modules` that it trains, the metric by which a
+    checkpoint is the best and the `plots` of what it does; it says in `begin` how the modules start
+    and in `take` what an update is.
+
     Everything random must follow from `settings.seed` and `update`: then a run computed again is
     the same run, to the last bit on the same machine and number of threads.
 
@@ -39,6 +53,7 @@ class Trainer:
 
     kind: ClassVar[str]
     best_metric: ClassVar[str]
+    plots: ClassVar[tuple[Plot, ...]]
 
     def __init__(
         self, modules: Mapping[str, nn.Module], settings: Settings, run: History | None = None
@@ -157,6 +172,7 @@ class Trainer:
         """Back to before an update that failed. A run on disk goes back to its last checkpoint and
         comes forward again, which saves a copy of weights and moments in every update."""
         settings = self.settings  # a person may have changed them meanwhile
+        self.optimizer.zero_grad(set_to_none=True)
         if not self._touched:
             self.update = update
         elif undo is not None:

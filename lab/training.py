@@ -112,34 +112,35 @@ def make_run(
     return Run(folder, config)
 
 
+def trainer_class(kind: str) -> type[Trainer]:
+    """The trainer of a kind. Imported when it is asked for: torch takes seconds."""
+    from .dpo import DPO
+    from .grpo import GRPO
+    from .ppo import PPO
+    from .reward_trainer import RewardTrainer
+    from .sft import SFT
+
+    return {c.kind: c for c in (PPO, GRPO, DPO, SFT, RewardTrainer)}[kind]
+
+
 def open_trainer(study: Experiment, run: Run) -> Trainer:
     """The trainer of a run, where it stands."""
     kind = run.config["kind"]
+    trainer, settings = trainer_class(kind), KINDS[kind].of(run.config["settings"])
     reference = study.policy_of(run.config.get("start", "reference"))
-    settings = KINDS[kind].of(run.config["settings"])
     if kind in ("ppo", "grpo"):
-        from .grpo import GRPO
-        from .ppo import PPO
-
         score = partial(score_samples, RewardHead.load(run.folder))
-        trainer = PPO if kind == "ppo" else GRPO
         return trainer(reference, score, run.config["prompts"], settings, run)
     if kind == "sft":
-        from .sft import SFT
-
         found = load_demonstrations(run.folder / "demonstrations.jsonl")
-        return SFT(reference, found, settings, run)
+        return trainer(reference, found, settings, run)
     pairs = pinned_pairs(study, run.folder / "pairs.json")
-    if kind == "dpo":
-        from .dpo import DPO
-
-        return DPO(reference, pairs[False], settings, run)
-    from .reward_trainer import RewardTrainer
-
     training, heldout = pairs[False], pairs[True]
+    if kind == "dpo":
+        return trainer(reference, training, settings, run)
     if not heldout:
         training, heldout = hold_out(training)
-    return RewardTrainer(reference, training, heldout, settings, run)
+    return trainer(reference, training, heldout, settings, run)
 
 
 def score_samples(head: RewardHead, prompts: list[str], samples: Samples) -> list[float]:

