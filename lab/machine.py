@@ -84,8 +84,8 @@ def stages(policy: Policy, prompt_tokens: int, batch: int, tokens: int, epochs: 
     Sampling: the prompts, which the trunk has read before, go through the top k layers at once,
     then `tokens` - 1 times a row for each completion through all n; the last token, drawn but never
     read, goes through the trunk's n - k for the reward head. `lm_head` reads a row a completion for
-    each token. A policy that is not split reads prompts with all its layers, and half of them read the
-    rollout once more for the reward head.
+    each token. A policy that is not split reads prompts with all its layers, and half of them read
+    the rollout once more for the reward head.
 
     Training: the trunk's states are kept, so prompts and completions go through the top k alone:
     once in the reference, and in each epoch once forward and twice backward. `lm_head` reads the
