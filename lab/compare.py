@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from . import statistics
 from .policy import Policy
-from .raters import Utility
+from .raters import Rater, Utility, get_rater
+from .reward import RewardHead
 from .sampling import logprobs, sample
 from .statistics import Estimate
+
+if TYPE_CHECKING:
+    from .experiment import Experiment
 
 CHUNK = 64  # rows sampled together: larger products use the processor better
 
@@ -133,3 +138,63 @@ def compare(reference: Answers, aligned: Answers, judge: Judge) -> Comparison:
     """Judge both sets of answers to the same prompts."""
     utilities = [np.array(judge(answers), dtype=float) for answers in (reference, aligned)]
     return Comparison(reference, aligned, *utilities)
+
+
+def side_by_side(study: Experiment, prompt: str, count: int, seed: int) -> dict[str, list[dict]]:
+    """See `Experiment.side_by_side`."""
+    name = f"aligned: {study.policy_name('aligned')}"
+    sampling = {"max_new_tokens": study.max_new_tokens, "temperature": study.temperature}
+    with study.compute:
+        answers = [
+            answer(policy, [prompt] * count, seed=seed, **sampling)
+            for policy in (study.reference, study.aligned)
+        ]
+    head = judging_head(study)
+    raw = [head.raw(a.features) if head else [None] * count for a in answers]
+    offset = head.offsets.get(prompt, raw[0].mean()) if head else 0.0
+    return {
+        name: [
+            {"text": text, "finished": finished}
+            | {"score": None if r is None else float(r - offset) / head.spread}
+            for text, finished, r in zip(a.texts, a.finished, scores, strict=True)
+        ]
+        for name, a, scores in zip(("reference", name), answers, raw, strict=True)
+    }
+
+
+def measure(
+    study: Experiment,
+    rater: str | Rater | Utility | None,
+    count: int,
+    on_chunk: Callable[[int, int], None] | None,
+) -> Comparison:
+    """See `Experiment.measure`."""
+    head = None if rater is not None else judging_head(study) or study.reward_model.require_head()
+    prompts = [p.text for p in study.prompts if p.split == "heldout" for _ in range(count)]
+    total, found = 2 * len(prompts), []
+    with study.compute:
+        for policy in (study.reference, study.aligned):
+            before = len(found) * len(prompts)
+            tell = (lambda n, b=before: on_chunk(b + n, total)) if on_chunk else None
+            found.append(
+                answer(
+                    policy,
+                    prompts,
+                    reference=study.reference,
+                    seed=study.seed + 1_000_003,
+                    max_new_tokens=study.max_new_tokens,
+                    temperature=study.temperature,
+                    on_chunk=tell,
+                )
+            )
+    if head is None:
+        return compare(*found, gold(get_rater(rater).utility))
+    return compare(*found, lambda a: head.raw(a.features) / head.spread)
+
+
+def judging_head(study: Experiment) -> RewardHead | None:
+    """The reward model that the newest run is pinned to; the current one for a run without."""
+    folder = study.trainer().run.folder
+    if (folder / "reward.json").exists():
+        return RewardHead.load(folder)
+    return study.reward_model.head

@@ -18,11 +18,20 @@ from .errors import LabError, NotReady
 from .files import append_json_line, read_json_lines, write_json
 from .prompts import Prompt, load_prompts, write_prompts
 from .ranking import RankingSession
-from .reward import RewardHead, RewardModel
+from .reward import RewardModel
 from .runner import Runner
 from .settings import Settings
 from .store import PreferenceStore, keep_aside
-from .training import ALIGNING, KINDS, make_run, open_trainer, settings_for, trainer_class
+from .training import (
+    ALIGNING,
+    KINDS,
+    make_run,
+    open_trainer,
+    policy_of,
+    run_row,
+    settings_for,
+    trainer_class,
+)
 
 if TYPE_CHECKING:
     from .compare import Comparison
@@ -271,44 +280,11 @@ class Experiment:
         Raises:
             LabError: there is no such run, or it has no policy.
         """
-        if name == "reference":
-            return self.reference
-        if name not in self.runs:
-            raise LabError(f"There is no run {name!r} with a policy. There are: {self.runs}.")
-        from .runs import Run
-
-        policy, run = self.reference.copy(), Run(self.folder / name)
-        if (saved := run.load(run.last)) is not None:
-            policy.load_trainable_state(
-                {
-                    k.removeprefix("policy."): v
-                    for k, v in saved[0].items()
-                    if k.startswith("policy.")
-                }
-            )
-        return policy.requires_grad_(False)
+        return policy_of(self, name)
 
     def run_table(self) -> list[dict]:
         """A row a run: what it is, what it branched off, how far it came, what it takes on disk."""
-        from .runs import Run
-
-        rows = []
-        for name in self.all_runs:
-            run = Run(self.folder / name)
-            last = run.history[-1] if run.history else {}
-            rows.append(
-                {
-                    "run": name,
-                    "kind": run.config["kind"],
-                    "parent": run.config.get("parent"),
-                    "updates": run.last,
-                    "score": last.get("objective/scores"),
-                    "kl": last.get("objective/kl"),
-                    "megabytes": run.megabytes,
-                    "settings": run.config["settings"],
-                }
-            )
-        return rows
+        return [run_row(self.folder / name) for name in self.all_runs]
 
     def side_by_side(self, prompt: str, count: int = 3, seed: int = 0) -> dict[str, list[dict]]:
         """Answers of reference and aligned to one prompt, with the same random numbers.
@@ -319,41 +295,9 @@ class Experiment:
         Raises:
             NotReady: there is no aligned policy yet.
         """
-        from .compare import answer
+        from .compare import side_by_side
 
-        columns = {
-            "reference": self.reference,
-            f"aligned: {self.policy_name('aligned')}": self.aligned,
-        }
-        with self.compute:
-            answers = [
-                answer(
-                    policy,
-                    [prompt] * count,
-                    max_new_tokens=self.max_new_tokens,
-                    temperature=self.temperature,
-                    seed=seed,
-                )
-                for policy in columns.values()
-            ]
-        head = self._judging_head()
-        raw = [head.raw(a.features) if head else [None] * count for a in answers]
-        offset = head.offsets.get(prompt, raw[0].mean()) if head else 0.0
-        return {
-            name: [
-                {"text": text, "finished": finished}
-                | {"score": None if r is None else float(r - offset) / head.spread}
-                for text, finished, r in zip(a.texts, a.finished, scores, strict=True)
-            ]
-            for name, a, scores in zip(columns, answers, raw, strict=True)
-        }
-
-    def _judging_head(self) -> RewardHead | None:
-        """The reward model that the newest run is pinned to; the current one for a run without."""
-        folder = self.trainer().run.folder
-        if (folder / "reward.json").exists():
-            return RewardHead.load(folder)
-        return self.reward_model.head
+        return side_by_side(self, prompt, count, seed)
 
     def measure(
         self,
@@ -366,30 +310,9 @@ class Experiment:
         The judge is a rater's utility, or (None) the reward model of the newest run: then a high
         win rate says that PPO did what it was told, not that the answers are better.
         """
-        from .compare import answer, compare, gold
-        from .raters import get_rater
+        from .compare import measure
 
-        prompts = [p.text for p in self.prompts if p.split == "heldout" for _ in range(count)]
-        total, found = 2 * len(prompts), []
-        with self.compute:
-            for policy in (self.reference, self.aligned):
-                before = len(found) * len(prompts)
-                tell = (lambda n, b=before: on_chunk(b + n, total)) if on_chunk else None
-                found.append(
-                    answer(
-                        policy,
-                        prompts,
-                        reference=self.reference,
-                        seed=self.seed + 1_000_003,
-                        max_new_tokens=self.max_new_tokens,
-                        temperature=self.temperature,
-                        on_chunk=tell,
-                    )
-                )
-        if rater is not None:
-            return compare(*found, gold(get_rater(rater).utility))
-        head = self._judging_head() or self.reward_model.require_head()
-        return compare(*found, lambda a: head.raw(a.features) / head.spread)
+        return measure(self, rater, count, on_chunk)
 
     # Instruments
 

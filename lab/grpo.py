@@ -15,7 +15,8 @@ from .formulas import clipped_surrogate, group_advantages, kl_per_token, masked_
 from .policy import Policy
 from .rollout import RolloutTrainer, ScoreFunction
 from .runs import History, Row
-from .sampling import Samples, logprobs
+from .samples import Samples
+from .sampling import logprobs
 from .settings import GRPOSettings
 
 

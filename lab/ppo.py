@@ -27,7 +27,8 @@ from .formulas import (
 from .policy import Policy
 from .rollout import RolloutTrainer, ScoreFunction
 from .runs import History, Row
-from .sampling import Samples, logprobs
+from .samples import Samples
+from .sampling import logprobs
 from .settings import PPOSettings
 
 

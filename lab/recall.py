@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from .decode import Cache
 
 if TYPE_CHECKING:
-    from .policy import Trunk
+    from .trunk import Trunk
 
 MEGABYTES = 64  # of prompts kept; those not asked for the longest go first
 

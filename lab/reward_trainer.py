@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from .dpo import TokenPair
 from .errors import LabError
 from .formulas import preference_loss
-from .policy import Policy, Trunk
+from .policy import Policy
 from .runs import History, Row
-from .sampling import Samples
+from .samples import Samples
 from .sequences import ROWS_AT_ONCE, Sequences
 from .settings import RewardSettings
 from .trainer import Plot, Trainer
+from .trunk import Trunk
 
 
 class RewardTrainer(Trainer):

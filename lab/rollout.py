@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from .errors import LabError, TrainingStopped
 from .policy import Policy
 from .runs import History, Row
-from .sampling import Samples, logprobs, sample
+from .samples import Samples
+from .sampling import logprobs, sample
 from .settings import RolloutSettings
 from .trainer import Plot, Trainer
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .policy import Policy, Trunk
-from .sampling import Samples, logprobs, pad_left
+from .policy import Policy
+from .samples import Samples
+from .sampling import logprobs, pad_left
+from .trunk import Trunk
 
 STATES_KEPT = 512e6  # bytes of trunk states; what is beyond is read again each time
 ROWS_AT_ONCE = 16

@@ -254,10 +254,12 @@ class Trainer:
         """
         checked = type(self.settings).of({**asdict(self.settings), **changes})
         here = self.snapshot() if update != self.update else None
-        self.rewind(update)
-        tensors, state = self.snapshot()
-        if here is not None:
-            self.restore(*here)
+        try:
+            self.rewind(update)
+            tensors, state = self.snapshot()
+        finally:
+            if here is not None:
+                self.restore(*here)
         run = self.run.sibling(self.kind, asdict(checked), update)
         run.start(tensors, {**state, "settings": asdict(checked)})
         return self.twin(checked, run)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .demonstrations import Demonstration, load_demonstrations, write_demonstrations
-from .errors import BadSetting, DamagedStudy, NotReady
+from .errors import BadSetting, DamagedStudy, LabError, NotReady
 from .files import write_json
 from .reward import RewardHead
 from .settings import (
@@ -31,8 +31,9 @@ from .settings import (
 if TYPE_CHECKING:
     from .dpo import TokenPair
     from .experiment import Experiment
+    from .policy import Policy
     from .runs import Run
-    from .sampling import Samples
+    from .samples import Samples
     from .trainer import Trainer
 
 KINDS: dict[str, type[Settings]] = {
@@ -127,7 +128,7 @@ def open_trainer(study: Experiment, run: Run) -> Trainer:
     """The trainer of a run, where it stands."""
     kind = run.config["kind"]
     trainer, settings = trainer_class(kind), KINDS[kind].of(run.config["settings"])
-    reference = study.policy_of(run.config.get("start", "reference"))
+    reference = policy_of(study, run.config.get("start", "reference"))
     if kind in ("ppo", "grpo"):
         score = partial(score_samples, RewardHead.load(run.folder))
         return trainer(reference, score, run.config["prompts"], settings, run)
@@ -175,3 +176,36 @@ def hold_out(pairs: Sequence[TokenPair]) -> tuple[list[TokenPair], list[TokenPai
     """Pairs that train, and those of every fifth prompt, held out; of a single prompt, none."""
     prompts = set(list(dict.fromkeys(p.prompt for p in pairs))[4::5])
     return [p for p in pairs if p.prompt not in prompts], [p for p in pairs if p.prompt in prompts]
+
+
+def policy_of(study: Experiment, name: str) -> Policy:
+    """A frozen policy: "reference", or what a run has come to. Raises LabError for any other."""
+    if name == "reference":
+        return study.reference
+    if name not in study.runs:
+        raise LabError(f"There is no run {name!r} with a policy. There are: {study.runs}.")
+    from .runs import Run
+
+    policy, run = study.reference.copy(), Run(study.folder / name)
+    if (saved := run.load(run.last)) is not None:
+        own = {k: v for k, v in saved[0].items() if k.startswith("policy.")}
+        policy.load_trainable_state({k.removeprefix("policy."): v for k, v in own.items()})
+    return policy.requires_grad_(False)
+
+
+def run_row(folder: Path) -> dict[str, Any]:
+    """A run in a table of runs; its score and KL are those of its newest update."""
+    from .runs import Run
+
+    run = Run(folder)
+    last = run.history[-1] if run.history else {}
+    return {
+        "run": run.name,
+        "kind": run.config["kind"],
+        "parent": run.config.get("parent"),
+        "updates": run.last,
+        "score": last.get("objective/scores"),
+        "kl": last.get("objective/kl"),
+        "megabytes": run.megabytes,
+        "settings": run.config["settings"],
+    }

@@ -24,6 +24,14 @@ def seeded():
     torch.set_num_threads(1)  # on tiny models a second thread costs 80 times what it gains
 
 
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> str:
+    """The folder of a tiny random model."""
+    from helpers import save_tiny_model
+
+    return str(save_tiny_model(tmp_path_factory.mktemp("model")))
+
+
 @pytest.fixture
 def tiny_policy():
     """Builds a reference policy around a tiny random model; see helpers.build_policy."""

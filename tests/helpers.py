@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
 import transformers as hf
@@ -85,6 +86,13 @@ def tiny_tokenizer(pad: str | None = "<pad>", chat_template: str | None = None):
     )
     fast.chat_template = chat_template
     return fast
+
+
+def save_tiny_model(folder: Path) -> Path:
+    """A tiny random model as `save_pretrained` writes it."""
+    tiny_model().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
 
 
 def build_policy(

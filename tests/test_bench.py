@@ -8,7 +8,7 @@ import sys
 import plotly.graph_objects as go
 import pytest
 import torch
-from helpers import build_policy, random_prompts, tiny_model, tiny_tokenizer
+from helpers import build_policy, random_prompts
 from torch.utils.flop_counter import FlopCounterMode
 
 from lab.__main__ import main
@@ -27,14 +27,6 @@ FIGURES = """update_seconds sample_seconds score_seconds train_seconds tokens_pe
 peak_memory_mb ratio_to_limit"""
 BATCH, TOKENS, EPOCHS, PROMPT = 4, 6, 3, 5
 PROMPTS = [" ".join(f"w{3 + i + j}" for j in range(PROMPT)) for i in range(BATCH)]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return str(folder)
 
 
 def counted(policy) -> dict[str, int]:

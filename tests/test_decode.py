@@ -6,12 +6,12 @@ import pytest
 import torch
 from helpers import build_policy, plain_logprobs, random_prompts, tiny_model
 
-from lab import policy as module
 from lab import recall
+from lab import trunk as module
 from lab.decode import ROOM, Cache, decode
-from lab.policy import run_body
 from lab.sampling import sample
 from lab.split import find_layers
+from lab.trunk import run_body
 
 PROMPTS = random_prompts([3, 9, 1, 6])
 

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers import tiny_model, tiny_tokenizer
 
 from lab.demo import demo
 from lab.errors import LabError
@@ -15,14 +14,6 @@ FIGURES = """model source rankings cv_accuracy heldout_accuracy heldout_interval
 prequential_accuracy gold_reference gold_reference_std gold_aligned gold_gain_interval win_rate
 win_rate_interval kl distinct2_reference distinct2_aligned seconds_per_update seconds_total
 peak_memory_mb"""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return str(folder)
 
 
 def longest(prompt: str, completion: str) -> float:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from pathlib import Path
 
 import pytest
-from helpers import tiny_model, tiny_tokenizer
+from helpers import save_tiny_model
 
 import lab
 from lab.errors import (
@@ -20,20 +19,7 @@ from lab.errors import (
     UnknownModel,
 )
 
-
-def save_tiny_model(folder: Path) -> Path:
-    """A tiny random model as `save_pretrained` writes it."""
-    tiny_model().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
-
-
 PROMPTS = [f"Tell me about thing {i}." for i in range(16)]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    return str(save_tiny_model(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture

@@ -57,11 +57,13 @@ from lab.formulas import (
     whiten,
 )
 from lab.grpo import GRPO
-from lab.policy import Policy, positions_of
+from lab.policy import Policy
 from lab.ppo import PPO
 from lab.reward_trainer import RewardTrainer
-from lab.sampling import Samples, logprobs, sample
+from lab.samples import Samples
+from lab.sampling import logprobs, sample
 from lab.settings import DPOSettings, GRPOSettings, PPOSettings, RewardSettings
+from lab.trunk import positions_of
 
 with quiet():
     from trl.experimental.ppo import ppo_trainer as trl

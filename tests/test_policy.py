@@ -17,8 +17,9 @@ from helpers import (
 from torch import nn
 
 from lab.errors import BadSetting, PromptTooLong, UnsuitableModel
-from lab.policy import Policy, Trunk
+from lab.policy import Policy
 from lab.sampling import pad_left
+from lab.trunk import Trunk
 
 
 def last_logits(policy, rows):

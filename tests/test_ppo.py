@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from lab import ppo as module
 from lab.errors import BadSetting, LabError, PromptTooLong, TrainingStopped
 from lab.formulas import adapted_kl_coef
 from lab.ppo import PPO
-from lab.settings import PPOSettings
+from lab.settings import DPOSettings, GRPOSettings, PPOSettings, RewardSettings, SFTSettings
 
 LIKED = 17
 ENDS = range(3, 7)
@@ -159,6 +160,27 @@ def test_metrics_add_up():
     assert row["objective/entropy"] == pytest.approx(entropy, rel=1e-5)
 
 
+def test_scores_are_clipped_before_the_penalty_for_a_missing_end():
+    ppo = start(lambda p, s: [100.0, -100.0, 0.5, 0.5] * 2, score_clip=2.0, missing_eos_penalty=1.0)
+    ppo.step()
+    missing = (~ppo.samples.finished).float().tolist()
+    expected = [x - m for x, m in zip([2.0, -2.0, 0.5, 0.5] * 2, missing, strict=True)]
+    assert [s["score"] for s in ppo.last_samples] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("limit", "epochs"), [(None, 6), (1e-6, 2), (1000.0, 6)])
+def test_epochs_end_where_the_policy_has_moved_too_far(limit, epochs):
+    """In the first epoch the policy is that which sampled: the second is the first to be far."""
+    ppo = start(num_ppo_epochs=6, max_approxkl=limit, learning_rate=1e-2)
+    assert ppo.step()["policy/epochs"] == epochs
+
+
+def test_the_size_of_rollout_chunks_changes_nothing_but_rounding():
+    a, b = (start(rollout_batch_size=n, learning_rate=0.0).step() for n in (64, 3))
+    for name in ("objective/kl", "objective/scores", "objective/entropy", "loss/value_avg"):
+        assert a[name] == pytest.approx(b[name], abs=1e-5)
+
+
 def test_same_seed_same_run_and_another_seed_another():
     runs = [start(seed=seed).train(3) for seed in (1, 1, 2)]
     assert all(same_metrics(a, b) for a, b in zip(runs[0], runs[1], strict=True))
@@ -220,11 +242,38 @@ def test_the_smallest_rollouts_with_equal_scores_stay_finite(settings, prompts, 
         ("seed", -1),
         ("kl_estimator", "k2"),
         ("num_mini_batches", 99),
+        ("micro_batch_size", 0),
+        ("rollout_batch_size", 1.0),
+        ("score_clip", 0),
+        ("max_approxkl", 0),
+        ("whiten_rewards", 1),
+        ("max_grad_norm", 0),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(name, value):
     with pytest.raises(BadSetting, match=rf"^{name}={value!r}: give"):
         PPOSettings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "value"),
+    [
+        (GRPOSettings, "num_generations", 1),
+        (GRPOSettings, "beta", -0.1),
+        (GRPOSettings, "epsilon", 0),
+        (DPOSettings, "beta", 0),
+        (DPOSettings, "loss_type", "hinge"),
+        (SFTSettings, "learning_rate", None),
+        (RewardSettings, "layers", "all"),
+        (RewardSettings, "weight_decay", -1),
+    ],
+)
+def test_every_trainers_settings_are_checked(settings, name, value):
+    shown = re.escape(repr(value))
+    with pytest.raises(BadSetting, match=f"^{name}={shown}: give"):
+        settings(**{name: value})
+    with pytest.raises(BadSetting, match=f"'nonsense'. {settings.__name__[:-8]} has: "):
+        settings.of({"nonsense": 1})
 
 
 def test_unknown_settings_are_refused():

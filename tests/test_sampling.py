@@ -9,8 +9,8 @@ from helpers import tiny_tokenizer as tokenizer_of
 from scipy.stats import chisquare
 
 from lab.errors import BadSetting
-from lab.policy import Trunk
 from lab.sampling import draw, keep_nucleus, logprobs, pad_left, read, sample
+from lab.trunk import Trunk
 
 ENDS = range(3, 10)  # with these as ends of sequence too, about one token in eight ends
 PROMPTS = [7, 1, 20, 3, 20, 12]

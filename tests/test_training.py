@@ -6,21 +6,13 @@ import json
 
 import pytest
 import torch
-from helpers import same_metrics, tiny_model, tiny_tokenizer
+from helpers import same_metrics
 
 import lab
 from lab.errors import BadDemonstrations, BadSetting, DamagedStudy, LabError, NotReady
 
 PROMPTS = [f"w{20 + i} w{21 + i}" for i in range(16)]
 DEMONSTRATIONS = [(p, "w9 w9") for p in PROMPTS[:4]]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture

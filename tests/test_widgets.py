@@ -5,20 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
-from helpers import tiny_model, tiny_tokenizer
 
 import lab
 
 PROMPTS = [f"Tell me about thing {i}." for i in range(12)]
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_model().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture
@@ -137,6 +128,41 @@ def test_the_training_panel_steps_runs_and_plots(study) -> None:
     assert [list(t.x) for t in panel.figure.data] == [[1, 2, 3]] * 3
     assert list(panel.figure.data[2].y) == [row["objective/kl"] for row in panel.trainer.history]
     assert panel.trainer.run.checkpoints[-1] == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "lines", "sliders"),
+    [
+        ("grpo", {"batch_size": 4, "num_generations": 2}, 3, {"beta", "epsilon", "temperature"}),
+        ("dpo", {"batch_size": 4}, 3, {"beta"}),
+        ("sft", {"demonstrations": [("w3", "w4"), ("w5", "w6")]}, 2, set()),
+        ("reward", {"batch_size": 4}, 4, set()),
+    ],
+)
+def test_every_trainer_is_driven_by_the_same_panel(study, kind, options, lines, sliders) -> None:
+    rank_some(study, 6)
+    panel = study.train(kind, **options)
+    panel.start(2)
+    idle(study)
+    assert 'role="alert"' not in panel.status.value and "Update 2" in panel.status.value
+    assert set(panel.sliders) == sliders | {"learning_rate"}
+    assert len(panel.figure.data) == lines
+    assert list(panel.figure.data[0].x) == [1, 2]
+    assert "prompt" in panel.samples.value
+    panel.sliders["learning_rate"].value = 1e-3
+    panel.start(1)
+    idle(study)
+    assert panel.trainer.history[-1]["learning_rate"] == pytest.approx(1e-3)
+
+
+def test_a_panel_opened_on_a_run_that_was_rewound_says_where_settings_can_change(study) -> None:
+    rank_some(study)
+    study.trainer(batch_size=4).train(2)
+    panel = study.ppo()
+    idle(study)
+    panel.trainer.rewind(1)
+    panel.sliders["kl_coef"].value = 0.9
+    assert "branch(1" in panel.status.value
 
 
 def test_pause_ends_a_run_after_the_update_under_way(study) -> None:
