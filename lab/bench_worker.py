@@ -88,6 +88,7 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._pipe.close()
+        self._process.join(10)  # it ends by itself, and takes its folder with it
         self._process.terminate()
         self._process.join()
 

@@ -98,7 +98,7 @@ def answer(
     Two policies with the same seed see the same random numbers. With `reference`, KL is measured.
     """
     trunk = policy.trunk
-    out = Answers(list(prompts), [], [], [], np.zeros((0, trunk.hidden_size), np.float32), 0.0)
+    out = Answers(list(prompts), [], [], [], np.zeros((0, 2 * trunk.hidden_size), np.float32), 0.0)
     features, kl = [], 0.0
     for first in range(0, len(prompts), CHUNK):
         ids = [trunk.encode(p, max_new_tokens) for p in prompts[first : first + CHUNK]]
@@ -169,11 +169,12 @@ def measure(
     on_chunk: Callable[[int, int], None] | None,
 ) -> Comparison:
     """See `Experiment.measure`."""
+    aligned = study.aligned
     head = None if rater is not None else judging_head(study) or study.reward_model.require_head()
     prompts = [p.text for p in study.prompts if p.split == "heldout" for _ in range(count)]
     total, found = 2 * len(prompts), []
     with study.compute:
-        for policy in (study.reference, study.aligned):
+        for policy in (study.reference, aligned):
             before = len(found) * len(prompts)
             tell = (lambda n, b=before: on_chunk(b + n, total)) if on_chunk else None
             found.append(

@@ -22,10 +22,10 @@ class Demonstration:
 
 
 def load_demonstrations(
-    source: str | Path | Iterable[Demonstration | tuple[str, str]],
+    source: str | Path | Iterable[Demonstration | dict[str, str] | tuple[str, str]],
 ) -> list[Demonstration]:
     """Demonstrations from a .jsonl file with an object {"prompt", "completion"} a line, as in TRL's
-    prompt-completion format, "split" if wanted; or from (prompt, completion) pairs.
+    prompt-completion format, "split" if wanted; or from such objects or (prompt, completion) pairs.
 
     Raises:
         BadDemonstrations: names the file and the line.
@@ -33,11 +33,24 @@ def load_demonstrations(
     if isinstance(source, (str, Path)):
         found = list(read_lines(Path(source)))
     else:
-        pairs = [d if isinstance(d, Demonstration) else Demonstration(*d) for d in source]
-        found = [check(asdict(d), f"demonstration {i}") for i, d in enumerate(pairs, 1)]
+        numbered = ((f"demonstration {i}", d) for i, d in enumerate(source, 1))
+        found = [check(as_row(d, where), where) for where, d in numbered]
     if not any(d.split == "train" for d in found):
         raise BadDemonstrations("There is no demonstration to train on.")
     return found
+
+
+def as_row(demonstration: object, where: str) -> object:
+    """A demonstration, or a pair, as an object of a file."""
+    if isinstance(demonstration, Demonstration):
+        return asdict(demonstration)
+    if isinstance(demonstration, (tuple, list)) and len(demonstration) == 2:
+        return dict(zip(("prompt", "completion"), demonstration, strict=True))
+    if isinstance(demonstration, dict):
+        return demonstration
+    raise BadDemonstrations(
+        f"{where}: give (prompt, completion) or an object with both, not {demonstration!r}."
+    )
 
 
 def read_lines(path: Path) -> Iterable[Demonstration]:

@@ -41,5 +41,13 @@ class DamagedStudy(LabError):
     """A file of the study can't be read. It is kept aside, never overwritten."""
 
 
+class NotRepeated(LabError):
+    """An update that is computed again came out otherwise than it is recorded."""
+
+
+class RunInUse(LabError):
+    """Another notebook or trainer is at work on a run."""
+
+
 class TrainingStopped(LabError):
     """A run met a loss or gradient that is not finite; the last good state is kept."""

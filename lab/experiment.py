@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from . import catalog
 from .completions import Completions
-from .errors import LabError, NotReady
+from .errors import BadSetting, LabError, NotReady
 from .files import append_json_line, read_json_lines, write_json
 from .prompts import Prompt, load_prompts, write_prompts
 from .ranking import RankingSession
 from .reward import RewardModel
 from .runner import Runner
-from .settings import Settings
+from .settings import RolloutSettings, Settings
 from .store import PreferenceStore, keep_aside
 from .training import (
     ALIGNING,
@@ -83,6 +85,7 @@ class Experiment:
         )
         self.seed, self.device, self.trainable = seed, device, trainable
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
+        check_study(trainable, max_new_tokens, temperature, seed)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.settings = self._open_settings(str(model), progress)
         if prompts is not None or not own.exists():
@@ -91,7 +94,8 @@ class Experiment:
         self.completions = Completions(self)
         self.runner = Runner()
         self.compute = threading.RLock()  # held by whoever runs the model
-        self._trainer: Trainer | None = None
+        self._newest: Trainer | None = None
+        self._trainers: WeakValueDictionary[str, Trainer] = WeakValueDictionary()
         self._on_refit: list[Callable[[], None]] = []
 
     def _open_settings(self, model: str, progress: bool) -> dict:
@@ -245,22 +249,32 @@ class Experiment:
         Raises:
             NotReady: what the kind learns from is not there yet.
         """
+        runs = self.runs if kind is None else [r for r in self.all_runs if r.startswith(f"{kind}-")]
+        if runs and not new and not options:
+            return self.open_run(runs[-1])
+        with self.compute:
+            places = {k: options.pop(k) for k in ("start", "demonstrations") if k in options}
+            run = make_run(self, kind or "ppo", options, on_chunk=on_chunk, **places)
+            try:
+                trainer = open_trainer(self, run)
+            except BaseException:
+                shutil.rmtree(run.folder)  # or a run that can't be opened would be the newest
+                raise
+            self._trainers[run.name] = self._newest = trainer
+        return trainer
+
+    def open_run(self, name: str) -> Trainer:
+        """The trainer of a run, where it stands; one and the same for all who ask."""
         from .runs import Run
 
-        runs = self.runs if kind is None else [r for r in self.all_runs if r.startswith(f"{kind}-")]
-        new = new or bool(options) or not runs
-        trainer = self._trainer
-        if trainer is not None and not new and trainer.run.name == runs[-1]:
+        trainer = self._trainers.get(name)
+        if trainer is not None:
             return trainer
         with self.compute:
-            if new:
-                places = {k: options.pop(k) for k in ("start", "demonstrations") if k in options}
-                run = make_run(self, kind or "ppo", options, on_chunk=on_chunk, **places)
-            else:
-                run = Run(self.folder / runs[-1])
-            self._trainer = None  # its memory is needed
-            self._trainer = open_trainer(self, run)
-        return self._trainer
+            self._newest = None  # its memory is needed, unless somebody holds it
+            trainer = open_trainer(self, Run(self.folder / name))
+            self._trainers[name] = self._newest = trainer
+        return trainer
 
     def branch(self, update: int, **changes: Any) -> Trainer:
         """A sibling of the newest run that starts after one of its updates, with other settings;
@@ -271,8 +285,10 @@ class Experiment:
             BadSetting: a setting is unknown or out of range.
         """
         with self.compute:
-            self._trainer = self.trainer().branch(update, **changes)
-        return self._trainer
+            trainer = self.trainer().branch(update, **changes)
+            trainer.lock = self.compute
+            self._trainers[trainer.run.name] = self._newest = trainer
+        return trainer
 
     def policy_of(self, name: str) -> Policy:
         """A frozen policy: "reference", or what a run has come to.
@@ -361,8 +377,8 @@ class Experiment:
         """The settings of a run, without opening its trainer."""
         from .runs import Run
 
-        if self._trainer is not None and self._trainer.run.name == name:
-            return self._trainer.settings
+        if (trainer := self._trainers.get(name)) is not None:
+            return trainer.settings
         run = Run(self.folder / name)
         return KINDS[run.config["kind"]].of(run.config["settings"])
 
@@ -376,6 +392,14 @@ class Experiment:
             panel.measure()
             self.runner.wait()
         return panel
+
+
+def check_study(trainable: Trainable, max_new_tokens: int, temperature: float, seed: int) -> None:
+    """Raises BadSetting where a study could not train with these; before they are written down."""
+    RolloutSettings(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    whole = isinstance(trainable, int) and not isinstance(trainable, bool) and trainable >= 1
+    if trainable not in ("auto", "all") and not whole:
+        raise BadSetting(f'trainable={trainable!r}: give "auto", "all" or a number of layers.')
 
 
 def project_root() -> Path:

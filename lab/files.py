@@ -18,6 +18,12 @@ def write_atomic(path: Path, data: bytes) -> None:
     part.replace(path)
 
 
+def flush(path: Path) -> None:
+    """Wait until a file that another library wrote is on disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=float)

@@ -110,8 +110,9 @@ def group_advantages(scores: Tensor, size: int, scale: bool) -> tuple[Tensor, Te
     GRPO (Shao et al. 2024, section 4.1.2; TRL's 1e-4). Without `scale` the division is left out, as
     in "Dr. GRPO" (Liu et al. 2025). 0 in a group of equal scores."""
     groups = scores.view(-1, size)
-    spread = groups.std(1, keepdim=True)
-    advantages = groups - groups.mean(1, keepdim=True)
+    differ = (groups != groups[:, :1]).any(1, keepdim=True)  # or rounding would make a difference
+    spread = torch.where(differ, groups.std(1, keepdim=True), 0.0)
+    advantages = torch.where(differ, groups - groups.mean(1, keepdim=True), 0.0)
     if scale:
         advantages = advantages / (spread + 1e-4)
     return advantages.view(-1), spread[:, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,13 +44,15 @@ class Recall:
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[int, ...], Read] = OrderedDict()
 
     def batch(
         self, trunk: Trunk, prompts: Sequence[Sequence[int]], cache: Cache
     ) -> tuple[Tensor, Tensor]:
         """States and features of prompts [B, P, ...], filler on the left; `cache` is filled."""
-        read = [self._of(trunk, tuple(ids)) for ids in prompts]
+        with self._lock:
+            read = [self._of(trunk, tuple(ids)) for ids in prompts]
         for n, layer in enumerate(cache.layers):
             layer.fill([r.keys[n] for r in read], [r.values[n] for r in read])
         width = max(len(r.states) for r in read)

@@ -30,6 +30,8 @@ class RewardTrainer(Trainer):
 
     With `layers="head"` it reads what the fitted reward model reads; with "top", the last hidden
     states of a copy of the top layers, which trains as well. Both pool over the completion's mean.
+    Its metrics are of the pairs that train (with "top", of those of the update) and of the held-out
+    ones, all after the step.
 
     Args:
         reference: whose trunk and top are read; they are not changed.
@@ -86,17 +88,16 @@ class RewardTrainer(Trainer):
     def take(self) -> tuple[Row, list[Row]]:
         s = self._now
         rows = self.turn(len(self.pairs), min(s.batch_size, len(self.pairs)))
-        at_once, found = max(1, s.micro_batch_size // 2), []
+        at_once = max(1, s.micro_batch_size // 2)
         total = sum(self.pairs[i].weight for i in rows)
         for first in range(0, len(rows), at_once):
             part = rows[first : first + at_once]
-            margins = self.margins(part)
-            loss = preference_loss(margins, self._column("target", part))
+            loss = preference_loss(self.margins(part), self._column("target", part))
             self.descend((self._column("weight", part) * loss).sum() / total)
-            found.append(margins.detach())
         norm = self.apply_gradients()
+        seen = rows if self.top else range(len(self.pairs))  # all, where that costs nothing
         metrics = {
-            **self._metrics(torch.cat(found), rows),
+            **self._metrics(self._margins_of(seen), seen),
             "grad_norm": norm,
             "epoch": self.update * len(rows) / len(self.pairs),
             "learning_rate": s.learning_rate,

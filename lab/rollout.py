@@ -146,4 +146,4 @@ class RolloutTrainer(Trainer):
     def minibatches(self, count: int, epoch: int, minibatches: int) -> Iterator[Tensor]:
         """Row numbers of `count` rows in an epoch's own order, a minibatch at a time."""
         rng = np.random.default_rng([self._now.seed, self.update, epoch])
-        yield from torch.from_numpy(rng.permutation(count)).chunk(minibatches)
+        yield from torch.from_numpy(rng.permutation(count)).tensor_split(minibatches)

@@ -9,17 +9,24 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from .errors import DamagedStudy
-from .files import append_json_line, read_json_lines, write_json
+from .errors import DamagedStudy, LabError, RunInUse
+from .files import append_json_line, flush, read_json_lines, write_atomic, write_json
 
 Row = dict[str, Any]
 Checkpoint = tuple[dict[str, torch.Tensor], Row]
 
 CHECKPOINT_EVERY = 5  # updates; a checkpoint is weights and two Adam moments, 0.3 GB for SmolLM2
-PINNED = ("reward.json", "reward.safetensors", "pairs.json", "demonstrations.jsonl")
+PINNED = (
+    "reward.json",
+    "reward.safetensors",
+    "pairs.json",
+    "demonstrations.jsonl",
+    "start.safetensors",
+)
 CHECKPOINTS_KEPT = 4  # evenly spaced ones; beside them the first, the best and the last
 
 
@@ -69,6 +76,13 @@ class History:
     def append(self, metrics: Row, samples: list[Row], settings: Row) -> None:
         """Add an update to the record."""
         update = metrics["update"]
+        try:
+            self._append(update, metrics, samples, settings)
+        except LabError:
+            self._forget_unfinished()
+            raise
+
+    def _append(self, update: int, metrics: Row, samples: list[Row], settings: Row) -> None:
         if not self.settings or self.settings[-1]["settings"] != settings:
             self._add("settings", {"update": update, "settings": settings})
         for row in samples:
@@ -77,6 +91,18 @@ class History:
 
     def _add(self, part: str, row: Row) -> None:
         getattr(self, part).append(row)
+
+    def _forget_unfinished(self) -> list[str]:
+        """Drop samples and settings of an update that is not in the history. Returns which parts
+        had any."""
+        dropped = []
+        for part in ("samples", "settings"):
+            rows = getattr(self, part)
+            kept = [row for row in rows if row["update"] <= self.last]
+            if len(kept) < len(rows):
+                setattr(self, part, kept)
+                dropped.append(part)
+        return dropped
 
     def sibling(self, kind: str, settings: Row, update: int) -> History:
         """A new record for a run that branches off after an update."""
@@ -116,34 +142,93 @@ class Run(History):
         self.folder = Path(folder)
         self.name = self.folder.name
         self.folder.mkdir(parents=True, exist_ok=True)
-        if config is not None:
+        self.config = config if config is not None else self._read_json("config.json")
+        if config is not None and "parent" not in config:  # a branch is one once it has a start
             write_json(self.folder / "config.json", config)
-        self.config = self._read_json("config.json")
         for part, file in self.FILES.items():
             setattr(self, part, read_json_lines(self.folder / file))
-        for part in ("samples", "settings"):  # of an update that a crash kept out of the history
-            setattr(self, part, [r for r in getattr(self, part) if r["update"] <= self.last])
+        self._lock = FileLock(self.folder / ".lock", thread_local=False, is_singleton=True)
+        self._known_size = self._size()
+        for part in self._forget_unfinished():  # what a crash left
+            lines = "".join(dumps(row) + "\n" for row in getattr(self, part))
+            write_atomic(self.folder / self.FILES[part], lines.encode("utf-8", "replace"))
+
+    def _add(self, part: str, row: Row) -> None:
+        try:
+            append_json_line(self.folder / self.FILES[part], row)
+            self._known_size = self._size()
+        except OSError as error:
+            raise LabError(
+                f"{self.folder / self.FILES[part]} can't be written ({error}). The run is as it "
+                "was before this update: free the disk, or give access, and go on."
+            ) from error
+        super()._add(part, row)
+
+    def hold(self) -> None:
+        """From its first step on, a run belongs to one notebook, and to the trainer in it that
+        knows its newest update: two would spoil its record.
+
+        Raises:
+            RunInUse: another notebook has it, or another trainer took it further.
+        """
+        if not self._lock.is_locked:
+            try:
+                self._lock.acquire(blocking=False)
+            except Timeout:
+                raise RunInUse(
+                    f"{self.name} is being trained in another notebook. Close that first, or start "
+                    "a run of your own: new=True, or branch()."
+                ) from None
+        if self._size() != self._known_size:
+            raise RunInUse(
+                f"{self.name} was taken further by another trainer since this one was opened. Open "
+                "it again to go on from there, or start a run of your own: new=True, or branch()."
+            )
+
+    def _size(self) -> int:
+        path = self.folder / self.FILES["history"]
+        return path.stat().st_size if path.exists() else 0
 
     @property
     def resume_at(self) -> int:
         return max(self.checkpoints, default=self.first)
 
     def _add(self, part: str, row: Row) -> None:
+        try:
+            append_json_line(self.folder / self.FILES[part], row)
+            self._known_size = self._size()
+        except OSError as error:
+            raise LabError(
+                f"{self.folder / self.FILES[part]} can't be written ({error}). The run is as it "
+                "was before this update: free the disk, or give access, and go on."
+            ) from error
         super()._add(part, row)
-        append_json_line(self.folder / self.FILES[part], row)
+
+    def _hold(self) -> None:
+        """From its first write on, a run belongs to one trainer: two would spoil its record."""
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise RunInUse(
+                f"{self.name} is being trained elsewhere, in another notebook or by another "
+                "trainer of this one. Close that first, or start a run of your own: new=True, "
+                "or branch()."
+            ) from None
 
     def sibling(self, kind: str, settings: Row, update: int) -> Run:
         """A new folder beside this one, with what pins the run's goal."""
-        run = Run(next_folder(self.folder.parent, kind), self._config_of_sibling(settings, update))
+        folder = next_folder(self.folder.parent, kind)
+        folder.mkdir(parents=True)
         for name in PINNED:
             if (self.folder / name).exists():
-                shutil.copy2(self.folder / name, run.folder)
-        return run
+                shutil.copy2(self.folder / name, folder)
+        return Run(folder, self._config_of_sibling(settings, update))
 
     # Checkpoints
 
     def start(self, tensors: dict[str, torch.Tensor], state: Row) -> None:
         self.save(tensors, state, "")
+        write_json(self.folder / "config.json", self.config)
 
     @property
     def checkpoints(self) -> list[int]:
@@ -162,8 +247,17 @@ class Run(History):
         are kept no longer. `metric`: by which one is the best."""
         path = self._path(state["update"])
         part = path.with_name(f".{path.name}.part")
-        save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"state": dumps(state)})
-        part.replace(path)
+        try:
+            whole = {k: v.contiguous() for k, v in tensors.items()}
+            save_file(whole, part, {"state": dumps(state)})
+            flush(part)  # older checkpoints go next: this one must be there
+            part.replace(path)
+        except (OSError, SafetensorError) as error:
+            part.unlink(missing_ok=True)
+            raise LabError(
+                f"The checkpoint {path} can't be written ({error}). Older ones are untouched: free "
+                "the disk, or give access, and go on."
+            ) from error
         self.thin(metric)
 
     def thin(self, metric: str) -> None:
@@ -223,14 +317,18 @@ class Run(History):
 
 def run_folders(study: Path) -> list[Path]:
     """Folders of the runs of a study, `<kind>-<number>`, oldest first."""
-    found = [p.parent for p in study.glob("*-*/config.json")]
-    found = [f for f in found if f.name.rpartition("-")[2].isdigit()]
+    return [f for f in numbered_folders(study) if (f / "config.json").exists()]
+
+
+def numbered_folders(study: Path) -> list[Path]:
+    """Also those that a crash left without a config."""
+    found = [f for f in study.glob("*-*") if f.name.rpartition("-")[2].isdigit()]
     return sorted(found, key=lambda f: int(f.name.rpartition("-")[2]))
 
 
 def next_folder(study: Path, kind: str) -> Path:
     """The folder of a study's next run: numbers go on across kinds, so that they tell the age."""
-    folders = run_folders(study)
+    folders = numbered_folders(study)
     number = int(folders[-1].name.rpartition("-")[2]) + 1 if folders else 1
     return study / f"{kind}-{number}"
 

@@ -19,8 +19,8 @@ ROWS_AT_ONCE = 16
 class Sequences:
     """Token ids of prompts and completions, and the trunk's states of them, which never change.
 
-    The states are read at once, in batches that do not depend on what trains: the same numbers
-    come again when a run is continued. Too many to keep are read when they are needed.
+    The states are read at first use, all of them, in batches that do not depend on what trains: the
+    same numbers come again when a run is continued. Too many to keep are read as they are needed.
 
     Args:
         completions: token ids, a sampled or appended end-of-sequence token included; may be empty.
@@ -33,11 +33,7 @@ class Sequences:
         self.completions = [list(c) for c in completions]
         self._states: list[Tensor] = []
         tokens = sum(len(p) + len(c) for p, c in zip(self.prompts, self.completions, strict=True))
-        if trunk.split and 4 * tokens * trunk.hidden_size <= STATES_KEPT:
-            for rows in self.chunks():
-                ids, mask, _ = self._padded(rows)
-                states = trunk.read(ids, mask)[0]
-                self._states += [s[m].clone() for s, m in zip(states, mask, strict=True)]
+        self._keeps = trunk.split and 4 * tokens * trunk.hidden_size <= STATES_KEPT
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -52,7 +48,8 @@ class Sequences:
         reads."""
         ids, mask, width = self._padded(rows)
         lengths, inputs = mask[:, width:].sum(1), ids
-        if self._states:
+        if self._keeps:
+            self._read()
             inputs = torch.zeros(*ids.shape, self.trunk.hidden_size, device=ids.device)
             inputs[mask] = torch.cat([self._states[i] for i in rows])
         elif self.trunk.split:
@@ -60,6 +57,12 @@ class Sequences:
         none = torch.zeros(len(rows), mask.shape[1] - width, device=ids.device)
         states = none.new_zeros(len(rows), mask.shape[1], 0)
         return Samples(ids, mask, width, lengths, lengths > 0, none, None, inputs, states)
+
+    def _read(self) -> None:
+        for rows in self.chunks() if not self._states else ():
+            ids, mask, _ = self._padded(rows)
+            states = self.trunk.read(ids, mask)[0]
+            self._states += [s[m].clone() for s, m in zip(states, mask, strict=True)]
 
     def _padded(self, rows: Sequence[int]) -> tuple[Tensor, Tensor, int]:
         """Ids and mask [B, P + C], filler on both sides, and P."""

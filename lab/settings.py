@@ -1,9 +1,15 @@
-"""The settings of training, each checked when it is given. Names and meanings are TRL's."""
+"""The settings of training, each checked when it is given.
+
+Names and meanings are TRL's, but for `kl_target`: with one, `kl_coef` is the price of KL at that
+distance and less below; without, it is TRL's fixed price.
+"""
 
 from __future__ import annotations
 
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Self
+
+import numpy as np
 
 from .errors import BadSetting
 
@@ -34,7 +40,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            check(f, getattr(self, f.name))
+            value = getattr(self, f.name)
+            if isinstance(value, np.generic):
+                value = value.item()  # JSON knows no numbers of numpy's
+                object.__setattr__(self, f.name, value)
+            check(f, value)
 
     @classmethod
     def of(cls, settings: dict) -> Self:

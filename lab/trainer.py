@@ -6,6 +6,8 @@ trainer and one folder layout keeps every run.
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .errors import BadSetting, LabError, TrainingStopped
+from .errors import BadSetting, LabError, NotRepeated, TrainingStopped
 from .runs import CHECKPOINT_EVERY, Checkpoint, History, Row, Run
 from .settings import Settings
 
@@ -67,6 +69,7 @@ class Trainer:
         self.update = 0
         self.last_samples: list[Row] = []
         self._touched = False  # whether the update under way has moved a weight
+        self.lock: Any = threading.RLock()  # a study gives that which it holds to run the model
         self._go_to(self.run.resume_at)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
@@ -121,8 +124,16 @@ class Trainer:
         Raises:
             TrainingStopped: a score, loss or gradient was not finite.
         """
+        with self.lock:
+            return self._step()
+
+    def _step(self) -> Row:
         start, before = time.perf_counter(), self.update
         again = before < self.run.last
+        if isinstance(self.run, Run) and not again:
+            self.run.hold()
+        if threads := self.run.config.get("threads"):  # sums depend on it, in their last bits
+            torch.set_num_threads(min(threads, os.cpu_count() or threads))
         recorded = self.run.settings_of(before + 1)
         self._now = self.settings if recorded is None else type(self.settings).of(recorded)
         undo = None if isinstance(self.run, Run) else self.snapshot()
@@ -130,19 +141,20 @@ class Trainer:
         self.update += 1
         try:
             metrics, samples = self.take()
+            metrics = {"update": self.update, **metrics, "seconds": time.perf_counter() - start}
+            if again:
+                metrics = self._compared(metrics)
+            else:
+                self.run.append(metrics, samples[:SAMPLES_KEPT], asdict(self._now))
         except BaseException as error:
-            self._undo(before, undo)
+            self._undo(before, undo, replay=not isinstance(error, NotRepeated))
             if not isinstance(error, TrainingStopped):
                 raise
             raise TrainingStopped(
                 f"Update {before + 1} stopped: {error} The weights are those before it. "
                 "Try a smaller learning_rate."
             ) from None
-        metrics = {"update": self.update, **metrics, "seconds": time.perf_counter() - start}
         self.last_samples = samples
-        if again:
-            return self._compared(metrics)
-        self.run.append(metrics, samples[:SAMPLES_KEPT], asdict(self._now))
         if self.update % CHECKPOINT_EVERY == 0:
             self.save()
         return metrics
@@ -160,17 +172,20 @@ class Trainer:
     def _compared(self, again: Row) -> Row:
         """The recorded row of an update that was computed again, if it is the same."""
         row = self.run.row(self.update)
+        if self.parameters[0].is_cuda:  # a GPU adds in an order of its own
+            return row
         if any(again[k] != row.get(k) for k in again if k not in CLOCK):
-            raise LabError(
+            raise NotRepeated(
                 f"Update {self.update} of {self.run.name} came out otherwise than it is recorded: "
                 "the machine, its number of threads or a package is not what it was. "
                 f"branch({self.update - 1}) goes on from here as a run of its own."
             )
         return row
 
-    def _undo(self, update: int, undo: Checkpoint | None) -> None:
+    def _undo(self, update: int, undo: Checkpoint | None, replay: bool) -> None:
         """Back to before an update that failed. A run on disk goes back to its last checkpoint and
-        comes forward again, which saves a copy of weights and moments in every update."""
+        comes forward again, which saves a copy of weights and moments in every update; without
+        `replay` it stays at the checkpoint."""
         settings = self.settings  # a person may have changed them meanwhile
         self.optimizer.zero_grad(set_to_none=True)
         if not self._touched:
@@ -178,7 +193,7 @@ class Trainer:
         elif undo is not None:
             self.restore(*undo)
         else:
-            self._go_to(update)
+            self._go_to(update, replay)
         self.settings = settings
 
     def turn(self, count: int, size: int) -> list[int]:
@@ -226,9 +241,10 @@ class Trainer:
                 f"rewind({update}): {self.run.name} has the updates {self.run.first} to "
                 f"{self.run.last}.{before}"
             )
-        self._go_to(update)
+        with self.lock:
+            self._go_to(update)
 
-    def _go_to(self, update: int) -> None:
+    def _go_to(self, update: int, replay: bool = True) -> None:
         saved = self.run.load(update)
         if saved is not None:
             self.restore(*saved)
@@ -237,37 +253,51 @@ class Trainer:
             self.optimizer.state.clear()
             self.begin()
             self.update = 0
-        while self.update < update:
-            self.step()
-        settings = self.run.settings_of(min(update + 1, self.run.last))
+        while replay and self.update < update:
+            self._step()
+        settings = self.run.settings_of(min(self.update + 1, self.run.last))
         if settings is not None:
             self.settings = type(self.settings).of(settings)
-        self.last_samples = [row for row in self.run.samples if row["update"] == update]
+        self.last_samples = [row for row in self.run.samples if row["update"] == self.update]
 
     def branch(self, update: int, **changes: Any) -> Self:
-        """A sibling run that starts after `update` of this one, with other settings; its config
-        names this run as its parent. This trainer stays where it is.
+        """A sibling run that starts after `update` of this one, with the settings that came next
+        there, but for what is given; its config names this run as its parent. This trainer stays
+        where it is.
 
         Raises:
             BadSetting: a setting is unknown or out of range.
             LabError: the update was never taken.
         """
-        checked = type(self.settings).of({**asdict(self.settings), **changes})
-        here = self.snapshot() if update != self.update else None
-        try:
-            self.rewind(update)
-            tensors, state = self.snapshot()
-        finally:
-            if here is not None:
-                self.restore(*here)
+        type(self.settings).of({**asdict(self.settings), **changes})  # before anything moves
+        with self.lock:
+            tensors, state = self._state_after(update)
+        checked = type(self.settings).of({**state["settings"], **changes})
         run = self.run.sibling(self.kind, asdict(checked), update)
         run.start(tensors, {**state, "settings": asdict(checked)})
         return self.twin(checked, run)
 
+    def _state_after(self, update: int) -> Checkpoint:
+        """The snapshot of another moment, or of this one."""
+        here = self.snapshot()
+        if update == self.update:
+            return here
+        samples = self.last_samples
+        try:
+            self.rewind(update)
+            return self.snapshot()
+        finally:
+            self.restore(*here)
+            self.last_samples = samples
+
     def save(self) -> None:
-        """Write a checkpoint of where the run stands, if it lives on disk and has none there."""
-        if isinstance(self.run, Run) and self.update not in (self.run.first, *self.run.checkpoints):
-            self.run.save(*self.snapshot(copy=False), self.best_metric)
+        """Write a checkpoint of where the run stands, if it lives on disk, has none there, and was
+        not rewound."""
+        if not isinstance(self.run, Run) or self.update < self.run.last:
+            return
+        with self.lock:
+            if self.update not in (self.run.first, *self.run.checkpoints):
+                self.run.save(*self.snapshot(copy=False), self.best_metric)
 
     def snapshot(self, copy: bool = True) -> Checkpoint:
         """All that the next update depends on: tensors, and a state that JSON can hold. Without

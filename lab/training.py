@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .demonstrations import Demonstration, load_demonstrations, write_demonstrations
-from .errors import BadSetting, DamagedStudy, LabError, NotReady
+from .errors import BadSetting, DamagedStudy, LabError, NotReady, NotRepeated
 from .files import write_json
 from .reward import RewardHead
 from .settings import (
@@ -79,6 +80,9 @@ def make_run(
     Raises:
         NotReady: what the kind learns from is not there yet.
     """
+    import torch
+    from safetensors.torch import save_file
+
     from .runs import Run, next_folder
 
     checked = settings_for(study, kind, **settings)
@@ -87,29 +91,34 @@ def make_run(
         "settings": asdict(checked),
         "start": start,
         "created": time.time(),
+        "threads": torch.get_num_threads(),
         "rankings": len(study.store.rankings()),
     }
     if start != "reference" and start not in study.runs:
         raise NotReady(f"start={start!r}: this study has no such run. It has {study.runs}.")
+    pinned: dict[str, Callable[[Path], None]] = {}
     if kind == "sft":
         if demonstrations is None:
             raise NotReady("SFT needs demonstrations: a file or a list of (prompt, completion).")
         found = load_demonstrations(demonstrations)
-        folder = next_folder(study.folder, kind)
-        folder.mkdir(parents=True)
-        write_demonstrations(folder / "demonstrations.jsonl", found)
-        return Run(folder, config)
-    study.reward_model.require_head()
+        pinned["demonstrations.jsonl"] = lambda path: write_demonstrations(path, found)
+    else:
+        study.reward_model.require_head()
     if kind in ("ppo", "grpo"):
         config["prompts"] = study.completions.pool(on_chunk)
         study.reward_model.refit()  # with the offsets of the whole pool
-        folder = next_folder(study.folder, kind)
-        folder.mkdir(parents=True)
-        study.reward_model.require_head().save(folder)
-        return Run(folder, config)
+        head = study.reward_model.require_head()
+        pinned["reward.json"] = lambda path: head.save(path.parent)
+    if kind in ("dpo", "reward"):
+        pairs = pairs_to_pin(study, own_heldout=kind == "reward")
+        pinned["pairs.json"] = lambda path: write_json(path, pairs)
+    if start != "reference":
+        weights = study.open_run(start).policy.trainable_state()
+        pinned["start.safetensors"] = lambda path: save_file(weights, path)
     folder = next_folder(study.folder, kind)
     folder.mkdir(parents=True)
-    write_json(folder / "pairs.json", [asdict(p) for p in study.store.pairs()])
+    for name, write in pinned.items():
+        write(folder / name)
     return Run(folder, config)
 
 
@@ -128,20 +137,37 @@ def open_trainer(study: Experiment, run: Run) -> Trainer:
     """The trainer of a run, where it stands."""
     kind = run.config["kind"]
     trainer, settings = trainer_class(kind), KINDS[kind].of(run.config["settings"])
-    reference = policy_of(study, run.config.get("start", "reference"))
+    reference = start_of(study, run)
     if kind in ("ppo", "grpo"):
         score = partial(score_samples, RewardHead.load(run.folder))
-        return trainer(reference, score, run.config["prompts"], settings, run)
-    if kind == "sft":
+        opened = trainer(reference, score, run.config["prompts"], settings, run)
+    elif kind == "sft":
         found = load_demonstrations(run.folder / "demonstrations.jsonl")
-        return trainer(reference, found, settings, run)
-    pairs = pinned_pairs(study, run.folder / "pairs.json")
-    training, heldout = pairs[False], pairs[True]
-    if kind == "dpo":
-        return trainer(reference, training, settings, run)
-    if not heldout:
-        training, heldout = hold_out(training)
-    return trainer(reference, training, heldout, settings, run)
+        opened = trainer(reference, found, settings, run)
+    else:
+        training, heldout = pinned_pairs(run.folder / "pairs.json")
+        more = (heldout,) if kind == "reward" else ()
+        opened = trainer(reference, training, *more, settings=settings, run=run)
+    opened.lock = study.compute
+    with suppress(NotRepeated):  # said when it is stepped
+        opened.rewind(run.last)
+    return opened
+
+
+def start_of(study: Experiment, run: Run) -> Policy:
+    """What a run starts from and is held close to."""
+    if run.config.get("start", "reference") == "reference":
+        return study.reference
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = run.folder / "start.safetensors"
+    policy = study.reference.copy()
+    try:
+        policy.load_trainable_state(load_file(path))
+    except (OSError, RuntimeError, KeyError, SafetensorError) as error:
+        raise DamagedStudy(f"{path} can't be read ({error}). Start a new run.") from error
+    return policy.requires_grad_(False)
 
 
 def score_samples(head: RewardHead, prompts: list[str], samples: Samples) -> list[float]:
@@ -149,33 +175,40 @@ def score_samples(head: RewardHead, prompts: list[str], samples: Samples) -> lis
     return head.score(prompts, samples.features().numpy(force=True)).tolist()
 
 
-def pinned_pairs(study: Experiment, path: Path) -> dict[bool, list[TokenPair]]:
-    """The pairs of a run, with token ids: those that train (False), those of held-out prompts.
+def pairs_to_pin(study: Experiment, own_heldout: bool) -> list[dict[str, Any]]:
+    """The preference pairs of a study with their token ids. Pairs of held-out prompts are marked;
+    with `own_heldout`, where there are none, those of every fifth ranked prompt are."""
+    pairs = study.store.pairs()
+    ids = {c.id: c.token_ids for c in study.store.completions()}
+    ranked = list(dict.fromkeys(p.prompt for p in pairs))
+    heldout = {p.text for p in study.prompts if p.split == "heldout"} & set(ranked)
+    if own_heldout and not heldout:
+        heldout = set(ranked[4::5])
+    return [
+        {"prompt": p.prompt, "chosen": ids[p.chosen], "rejected": ids[p.rejected]}
+        | {"target": p.target, "weight": p.weight, "heldout": p.prompt in heldout}
+        for p in pairs
+    ]
+
+
+def pinned_pairs(path: Path) -> tuple[list[TokenPair], list[TokenPair]]:
+    """The pairs of a run: those that train, and those that are held out.
 
     Raises:
         DamagedStudy: the file can't be read.
     """
     from .dpo import TokenPair
-    from .preferences import Pair
 
     try:
-        pairs = [Pair(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError) as error:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        found: tuple[list, list] = ([], [])
+        for row in rows:
+            sides = (tuple(row["chosen"]), tuple(row["rejected"]))
+            pair = TokenPair(row["prompt"], *sides, row["target"], row["weight"])
+            found[row["heldout"]].append(pair)
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise DamagedStudy(f"{path} can't be read ({error}). Start a new run.") from error
-    ids = {c.id: c.token_ids for c in study.store.completions()}
-    heldout = {p.text for p in study.prompts if p.split == "heldout"}
-    found: dict[bool, list[TokenPair]] = {False: [], True: []}
-    for pair in pairs:
-        sides = (ids[pair.chosen], ids[pair.rejected])
-        token_pair = TokenPair(pair.prompt, *sides, pair.target, pair.weight)
-        found[pair.prompt in heldout].append(token_pair)
     return found
-
-
-def hold_out(pairs: Sequence[TokenPair]) -> tuple[list[TokenPair], list[TokenPair]]:
-    """Pairs that train, and those of every fifth prompt, held out; of a single prompt, none."""
-    prompts = set(list(dict.fromkeys(p.prompt for p in pairs))[4::5])
-    return [p for p in pairs if p.prompt not in prompts], [p for p in pairs if p.prompt in prompts]
 
 
 def policy_of(study: Experiment, name: str) -> Policy:
@@ -184,12 +217,9 @@ def policy_of(study: Experiment, name: str) -> Policy:
         return study.reference
     if name not in study.runs:
         raise LabError(f"There is no run {name!r} with a policy. There are: {study.runs}.")
-    from .runs import Run
-
-    policy, run = study.reference.copy(), Run(study.folder / name)
-    if (saved := run.load(run.last)) is not None:
-        own = {k: v for k, v in saved[0].items() if k.startswith("policy.")}
-        policy.load_trainable_state({k.removeprefix("policy."): v for k, v in own.items()})
+    trainer = study.open_run(name)
+    policy = study.reference.copy()
+    policy.start_from(trainer.policy)
     return policy.requires_grad_(False)
 
 

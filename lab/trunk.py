@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .decode import Cache, decode
-from .errors import PromptTooLong
+from .errors import BadPrompts, PromptTooLong
 from .recall import Recall
 from .split import find_layers
 
@@ -33,7 +34,7 @@ class Trunk(nn.Module):
         self.body, self.tokenizer = body, tokenizer
         self.layers, self.split = layers, split
         self.feature_layer = min(depth, layers // 2)
-        self._tapped: Tensor | None = None
+        self._tapped = threading.local()  # two threads may read at once
         self._recall = Recall()
         self._hook = None
         if 0 < self.feature_layer < depth:
@@ -83,6 +84,7 @@ class Trunk(nn.Module):
         """Token ids of a prompt as one user turn (plain text for a model without chat template).
 
         Raises:
+            BadPrompts: the prompt has no tokens.
             PromptTooLong: the prompt and `room` more tokens exceed the model's context.
         """
         if self.tokenizer.chat_template:
@@ -93,6 +95,8 @@ class Trunk(nn.Module):
             ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         else:
             ids = self.tokenizer(prompt)["input_ids"]
+        if not ids:
+            raise BadPrompts(f"The prompt {prompt!r} has no tokens: there is nothing to answer.")
         if len(ids) + room > self.context:
             raise PromptTooLong(
                 f"The prompt that begins {prompt[:60]!r} has {len(ids):,} tokens; with {room} for "
@@ -115,12 +119,12 @@ class Trunk(nn.Module):
             states, halfway = decode(self.body, cache, ids, mask, positions, tap)
         else:
             states = run_body(self.body, ids, mask, cache, positions)
-            halfway, self._tapped = self._tapped, None
+            halfway = self._tapped.states if self._hook else states
         halfway = states if halfway is None else halfway
         return states, torch.cat([self.body.get_input_embeddings()(ids), halfway], -1)
 
     def _tap(self, module: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
-        self._tapped = output[0] if isinstance(output, tuple) else output
+        self._tapped.states = output[0] if isinstance(output, tuple) else output
 
     @staticmethod
     def pool(states: Tensor, mask: Tensor) -> Tensor:

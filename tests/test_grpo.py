@@ -57,8 +57,9 @@ def test_the_first_gradient_is_that_of_the_policy_gradient():
         assert torch.allclose(a, b, atol=1e-5)
 
 
-def test_groups_of_equal_scores_teach_nothing_but_the_kl():
-    grpo = start(lambda p, s: [1.0] * len(s), beta=0.0)
+@pytest.mark.parametrize("score", [1.0, 2.7, 0.3])
+def test_groups_of_equal_scores_teach_nothing_but_the_kl(score):
+    grpo = start(lambda p, s: [score] * len(s), beta=0.0, num_generations=8)
     before = [p.clone() for p in grpo.parameters]
     row = grpo.step()
     assert row["frac_reward_zero_std"] == 1

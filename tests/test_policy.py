@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from helpers import (
@@ -16,7 +18,7 @@ from helpers import (
 )
 from torch import nn
 
-from lab.errors import BadSetting, PromptTooLong, UnsuitableModel
+from lab.errors import BadPrompts, BadSetting, PromptTooLong, UnsuitableModel
 from lab.policy import Policy
 from lab.sampling import pad_left
 from lab.trunk import Trunk
@@ -160,6 +162,32 @@ def test_state_can_be_put_back(tiny_policy):
 def test_trainable_out_of_range_is_refused(trainable):
     with pytest.raises(BadSetting, match="1 to 4"):
         build_policy(trainable=trainable)
+
+
+def test_a_prompt_of_no_tokens_is_refused(tiny_policy):
+    with pytest.raises(BadPrompts, match="no tokens"):
+        tiny_policy().trunk.encode("")
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_threads_that_read_at_once_get_their_own_states(family, tiny_policy):
+    trunk = tiny_policy(family).trunk
+    ids = [torch.randint(3, 60, (2, n)) for n in (5, 9)]
+    expected = [trunk.read(i, torch.ones_like(i, dtype=torch.bool))[1] for i in ids]
+    wrong = []
+
+    def read(which: int) -> None:
+        for _ in range(150):
+            found = trunk.read(ids[which], torch.ones_like(ids[which], dtype=torch.bool))[1]
+            if not torch.allclose(found, expected[which], atol=1e-6):
+                wrong.append(which)
+
+    threads = [threading.Thread(target=read, args=(n,)) for n in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
 
 
 def test_a_prompt_without_room_is_refused(tiny_policy):

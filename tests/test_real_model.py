@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import same_metrics
 
 from lab import catalog
 from lab.policy import Policy
+from lab.ppo import PPO
+from lab.runs import Run
 from lab.sampling import logprobs, read, sample
+from lab.settings import PPOSettings
 
 pytestmark = pytest.mark.model
 PROMPTS = ["Why is the sky blue?", "Write two lines about snow, please, for my grandmother.", "Hi"]
@@ -56,3 +60,25 @@ def test_smollm2_knows_the_capital_of_france(reference: Policy) -> None:
     ids = [reference.trunk.encode("What is the capital of France?")]
     samples = sample(reference, ids, max_new_tokens=12, temperature=0)
     assert "Paris" in reference.trunk.decode(samples.token_lists()[0])
+
+
+def test_a_run_rewound_or_opened_again_is_the_same_to_the_last_bit(reference, tmp_path) -> None:
+    torch.set_num_threads(2)
+    settings = PPOSettings(batch_size=6, max_new_tokens=8, num_ppo_epochs=2, learning_rate=1e-3)
+
+    def score(prompts, samples) -> list[float]:
+        return samples.lengths.tolist()
+
+    folder = catalog.fetch("smollm2", progress=False)
+    first = PPO(reference, score, PROMPTS, settings, Run(tmp_path / "ppo-1", {}))
+    first.train(3)
+    ids = first.samples.ids
+    first.rewind(1)
+    again = [first.step(), first.step()]
+    assert all(map(same_metrics, again, first.history[1:]))
+    assert torch.equal(first.samples.ids, ids)
+    fresh = Policy.load(folder.path, chat_template=folder.chat_template)
+    second = PPO(fresh, score, PROMPTS, settings, Run(tmp_path / "ppo-1"))
+    second.rewind(2)
+    assert same_metrics(second.step(), first.history[2])
+    assert same_metrics(second.step(), first.step())

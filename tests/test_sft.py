@@ -72,7 +72,14 @@ def test_demonstrations_are_read_back_as_they_were_written(tmp_path):
         *DEMONSTRATIONS,
         Demonstration("naïve 😀", "a\nb"),
     ]
-    assert load_demonstrations([("p", "c")]) == [Demonstration("p", "c")]
+    for same in (("p", "c"), ["p", "c"], {"prompt": "p", "completion": "c"}):
+        assert load_demonstrations([same]) == [Demonstration("p", "c")]
+
+
+@pytest.mark.parametrize("bad", ["ab", ("a",), ("a", "b", "c", "d"), 3, None, {"prompt": "a"}])
+def test_what_is_no_demonstration_is_named_by_its_number(bad):
+    with pytest.raises(BadDemonstrations, match="demonstration 2"):
+        load_demonstrations([("p", "c"), bad])
 
 
 @pytest.mark.parametrize(

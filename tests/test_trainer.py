@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from helpers import same_metrics
 from trainers import KINDS, make
 
-from lab.errors import BadSetting, LabError, TrainingStopped
-from lab.runs import CHECKPOINT_EVERY, CHECKPOINTS_KEPT, Run
+from lab.errors import BadSetting, LabError, RunInUse, TrainingStopped
+from lab.runs import CHECKPOINT_EVERY, CHECKPOINTS_KEPT, Run, run_folders
 from lab.trainer import CLOCK
 
 LONG = CHECKPOINT_EVERY + 3
@@ -97,31 +98,38 @@ def test_rewound_and_forward_again_is_bit_identical(tmp_path, kind, back_to):
     assert same_weights(end, weights(trainer))
     assert trainer.last_samples == texts
     assert all_same(trainer.history, history)
-    new = trainer.step()
-    assert same_metrics(new, trainer.history[-1]) and new["update"] == LONG + 1
+    twin = make(kind)
+    twin.train(LONG + 1)
+    assert same_metrics(trainer.step(), twin.history[-1])
+    assert same_weights(weights(trainer), weights(twin))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rewinding_after_a_restart_is_bit_identical(tmp_path, kind):
-    first = on_disk(tmp_path, kind)
+    first, twin = on_disk(tmp_path, kind), make(kind)
     first.train(LONG)
     again = make(kind, Run(first.run.folder))
     assert again.update == LONG
     assert same_weights(weights(first), weights(again))
     again.rewind(CHECKPOINT_EVERY + 1)
-    rows = [again.step() for _ in range(3)]
-    first.step()
-    assert all_same(rows[:2], first.history[CHECKPOINT_EVERY + 1 : LONG])
-    assert same_metrics(rows[2], first.history[LONG])
-    assert same_weights(weights(first), weights(again))
+    twin.train(CHECKPOINT_EVERY + 1)
+    assert same_weights(weights(twin), weights(again))
+    again.train(3)
+    twin.train(3)
+    assert all_same(twin.history, again.history)
+    assert same_weights(weights(twin), weights(again))
 
 
 @pytest.mark.parametrize("kind", ["ppo", "dpo"])
 def test_a_run_in_memory_rewinds_too(kind):
-    trainer = make(kind)
-    rows = trainer.train(3)
+    trainer, twin = make(kind), make(kind)
+    trainer.train(3)
+    twin.train(1)
     trainer.rewind(1)
-    assert all_same([trainer.step(), trainer.step()], rows[1:])
+    assert same_weights(weights(trainer), weights(twin))
+    trainer.train(2)
+    twin.train(2)
+    assert same_weights(weights(trainer), weights(twin))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -267,6 +275,93 @@ def test_a_gradient_that_is_not_finite_stops_before_any_weight_moves(tmp_path, m
     assert same_weights(before, weights(trainer)) and trainer.update == 1
     monkeypatch.undo()
     assert trainer.step()["update"] == 2
+
+
+def test_a_full_disk_leaves_the_run_before_the_update(tmp_path, monkeypatch):
+    trainer, twin = on_disk(tmp_path, "ppo"), make("ppo")
+    trainer.step()
+    before = weights(trainer)
+
+    def full(*args):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("lab.runs.append_json_line", full)
+    with pytest.raises(LabError, match="no space left"):
+        trainer.step()
+    assert trainer.update == len(trainer.history) == 1
+    assert {s["update"] for s in trainer.run.samples} == {1}
+    assert same_weights(before, weights(trainer))
+    monkeypatch.undo()
+    twin.train(2)
+    assert same_metrics(trainer.step(), twin.history[1])
+
+
+def test_a_run_belongs_to_one_notebook(tmp_path):
+    trainer = on_disk(tmp_path, "dpo")
+    trainer.train(2)
+    del trainer
+    with FileLock(tmp_path / "dpo-1" / ".lock"):  # as another process holds it
+        other = make("dpo", Run(tmp_path / "dpo-1"))
+        before = weights(other)
+        with pytest.raises(RunInUse, match=r"dpo-1 .* another notebook"):
+            other.step()
+        assert other.update == 2 and same_weights(before, weights(other))
+        other.rewind(1)  # to look is free
+        other.rewind(2)
+    assert other.step()["update"] == 3
+
+
+def test_of_two_trainers_the_one_that_knows_the_newest_update_goes_on(tmp_path):
+    """Cells are run again and again, and widgets keep their trainers alive."""
+    first = on_disk(tmp_path, "dpo")
+    first.train(2)
+    second = make("dpo", Run(tmp_path / "dpo-1"))
+    second.train(1)
+    with pytest.raises(RunInUse, match="taken further"):
+        first.step()
+    assert [row["update"] for row in Run(tmp_path / "dpo-1").history] == [1, 2, 3]
+    assert second.step()["update"] == 4
+
+
+def test_a_branch_that_was_never_begun_is_no_run(tmp_path, monkeypatch):
+    trainer = on_disk(tmp_path, "ppo")
+    trainer.train(2)
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.branch(1)
+    monkeypatch.undo()
+    assert [f.name for f in run_folders(tmp_path)] == ["ppo-1"]
+    assert trainer.branch(1).run.name == "ppo-3", "the folder that is there is left alone"
+
+
+def test_a_branch_of_this_moment_keeps_what_was_just_set():
+    trainer = make("ppo")
+    trainer.train(2)
+    trainer.change(learning_rate=1e-5)
+    samples = trainer.last_samples
+    branch = trainer.branch(2, kl_coef=0.7)
+    assert branch.settings.learning_rate == trainer.settings.learning_rate == 1e-5
+    assert branch.settings.kl_coef == 0.7
+    assert trainer.branch(1).settings.learning_rate == 3e-3, "what came next there"
+    assert trainer.last_samples is samples
+
+
+def test_settings_that_a_crash_left_behind_are_not_believed(tmp_path):
+    trainer = on_disk(tmp_path, "ppo")
+    trainer.train(2)
+    settings = dict(trainer.run.settings[-1]["settings"], learning_rate=0.5)
+    with (trainer.run.folder / "settings.jsonl").open("a") as file:
+        file.write(json.dumps({"update": 3, "settings": settings}) + "\n")
+    del trainer
+    make("ppo", Run(tmp_path / "ppo-1")).step()
+    again = make("ppo", Run(tmp_path / "ppo-1"))
+    again.rewind(2)
+    again.step()
+    assert again.history[2]["learning_rate"] == 3e-3
 
 
 def test_the_disk_that_a_run_takes_is_bounded(tmp_path):

@@ -155,6 +155,16 @@ def test_every_trainer_is_driven_by_the_same_panel(study, kind, options, lines, 
     assert panel.trainer.history[-1]["learning_rate"] == pytest.approx(1e-3)
 
 
+def test_sliders_show_settings_past_their_ends_and_change_none(study) -> None:
+    rank_some(study)
+    study.trainer(batch_size=4, kl_coef=5.0, temperature=3.0, learning_rate=1e-8).train(1)
+    panel = study.ppo()
+    idle(study)
+    settings = panel.trainer.settings
+    assert (settings.kl_coef, settings.temperature, settings.learning_rate) == (5.0, 3.0, 1e-8)
+    assert panel.sliders["kl_coef"].value == 5.0 and panel.sliders["temperature"].value == 3.0
+
+
 def test_a_panel_opened_on_a_run_that_was_rewound_says_where_settings_can_change(study) -> None:
     rank_some(study)
     study.trainer(batch_size=4).train(2)

@@ -55,7 +55,7 @@ class TrainingPanel(widgets.VBox):
         self._opens, self._plots = opens, plots
         self._runner, self._compute = runner, compute
         self._lock = threading.RLock()
-        self._to_go, self._at_work = 0, False
+        self._to_go, self._at_work, self._showing = 0, False, False
         self.figure = self._make_figure()
         self.step_button = widgets.Button(description="Step", button_style="primary")
         self.run_button = widgets.Button(description="Run")
@@ -66,6 +66,7 @@ class TrainingPanel(widgets.VBox):
         self.status = StatusLine()
         self.samples = widgets.HTML()
         self.sliders = self._make_sliders(settings)
+        self._show_settings(settings)
         self.step_button.on_click(lambda _: self.start(1))
         self.run_button.on_click(lambda _: self.start(self.updates.value))
         self.pause_button.on_click(lambda _: self.pause())
@@ -87,14 +88,27 @@ class TrainingPanel(widgets.VBox):
         self.trainer = self._opens(
             on_chunk=lambda n: self.status.say(f"The reference writes for comparison: {n} so far…")
         )
-        for name, slider in self.sliders.items():  # a run that goes on has settings of its own
-            slider.value = getattr(self.trainer.settings, name)
+        self._show_settings(self.trainer.settings)
         self._draw()
         self.status.say(
             self._summary(self.trainer.history[-1])
             if self.trainer.history
             else "Press Step for one update: answers, their scores, and a small change."
         )
+
+    def _show_settings(self, settings: Settings) -> None:
+        """Sliders show a run's own settings, also those past the ends that they had."""
+        self._showing = True
+        try:
+            for name, slider in self.sliders.items():
+                value = getattr(settings, name)
+                if isinstance(slider, widgets.FloatLogSlider):
+                    value = max(value, 10**slider.min)
+                else:
+                    slider.min, slider.max = min(slider.min, value), max(slider.max, value)
+                slider.value = value
+        finally:
+            self._showing = False
 
     def start(self, updates: int) -> None:
         """Take so many updates; more when already at work adds to them."""
@@ -175,14 +189,11 @@ class TrainingPanel(widgets.VBox):
 
     def _make_sliders(self, settings: Settings) -> dict[str, widgets.Widget]:
         sliders: dict[str, widgets.Widget] = {
-            name: widgets.FloatSlider(getattr(settings, name), **SLIDERS[name])
+            name: widgets.FloatSlider(**SLIDERS[name])
             for name in settings.live()
             if name in SLIDERS
         }
-        rate = settings.learning_rate
-        sliders["learning_rate"] = widgets.FloatLogSlider(
-            rate, min=-6, max=-1, readout_format=".1e"
-        )
+        sliders["learning_rate"] = widgets.FloatLogSlider(min=-6, max=0, readout_format=".1e")
         for name, slider in sliders.items():
             slider.description, slider.continuous_update = name, False
             slider.style.description_width = "95px"
@@ -190,6 +201,8 @@ class TrainingPanel(widgets.VBox):
         return sliders
 
     def _change(self, name: str, value: float) -> None:
+        if self._showing:
+            return
         try:
             if self.trainer is None:
                 raise LabError("The run is not open yet: a moment.")
