@@ -240,6 +240,9 @@ def figure(results: dict) -> go.Figure:
         line = go.Scatter(x=xs, y=[row[y] for row in rows], mode="lines+markers", name=part)
         drawing.add_trace(line, **place)
         kind = "category" if part == "trainable" else "log"
-        drawing.update_xaxes(title_text=title, type=kind, **place)
+        ticks = {"tickvals": xs, "ticktext": [f"{x:,}" for x in xs]} if kind == "log" else {}
+        drawing.update_xaxes(title_text=title, type=kind, **ticks, **place)
         drawing.update_yaxes(title_text="seconds", rangemode="tozero", **place)
-    return drawing.update_layout(showlegend=False, template="plotly_white", height=560)
+    margin = {"t": 20, "r": 20, "b": 50, "l": 60}
+    look = {"showlegend": False, "template": "plotly_white"}
+    return drawing.update_layout(height=480, margin=margin, **look)
