@@ -111,18 +111,12 @@ def decode(
 def attend(attention, x: Tensor, kept: GrowingLayer, cos: Tensor, sin: Tensor, hidden: Tensor):
     """Attention of one token a row to all that its row has read; `hidden` is -inf on filler."""
     rows, size = len(x), attention.head_dim
-    q, k, v = (
-        project(x).view(rows, -1, 1, size)
-        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
+    k, v = (p(x).view(rows, -1, 1, size) for p in (attention.k_proj, attention.v_proj))
+    # Query heads that share keys stand as several queries of one head: no key is copied for them.
+    q = attention.q_proj(x).view(rows, k.shape[1], -1, size)
     keys, values = kept.update(rotate(k, cos, sin), v)
     found = scaled_dot_product_attention(
-        rotate(q, cos, sin),
-        keys,
-        values,
-        attn_mask=hidden,
-        scale=attention.scaling,
-        enable_gqa=q.shape[1] != k.shape[1],
+        rotate(q, cos, sin), keys, values, attn_mask=hidden, scale=attention.scaling
     )
     return attention.o_proj(found.reshape(rows, 1, -1))
 

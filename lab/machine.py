@@ -87,8 +87,9 @@ def stages(policy: Policy, prompt_tokens: int, batch: int, tokens: int, epochs: 
     each token. A policy that is not split reads prompts with all its layers, and half of them read
     the rollout once more for the reward head.
 
-    Training: the trunk's states are kept, so prompts and completions go through the top k alone:
-    once in the reference, and in each epoch once forward and twice backward. `lm_head` reads the
+    Training: the trunk's states are kept, so prompts and completions go through the top k alone, in
+    each epoch once forward and twice backward. The reference has read the prompts before (unless its
+    layers attend in windows): it reads completions, but for their last token, once. `lm_head` reads the
     states of completions alone; frozen, it has the gradient of its input only. (The log-probs from
     sampling are the old ones, so there is no further pass for them.)
 
@@ -100,12 +101,13 @@ def stages(policy: Policy, prompt_tokens: int, batch: int, tokens: int, epochs: 
     drawn = batch * tokens
     everything, trained = prompt_tokens + drawn, 1 if split else 2
     whole = trunk + top if split else top
+    recalled = split and policy.new_cache().growing
     return [
         Stage("sampling", top, prompt_tokens, 1),
         Stage("sampling", whole, batch, tokens - 1),
         Stage("sampling", trunk, batch if split else everything, 1),
         Stage("sampling", head, batch, tokens),
-        Stage("training", top, everything, 1),
+        Stage("training", top, drawn - batch if recalled else everything, 1),
         Stage("training", head, drawn, 1),
         Stage("training", top, everything, epochs, gradients=2),
         Stage("training", head, drawn, epochs, gradients=trained),

@@ -19,9 +19,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from .decode import decode
+from .decode import Cache, decode
 from .errors import BadSetting, UnsuitableModel
 from .logprobs import ROWS_AT_ONCE, TokenLogprobs
+from .recall import Recall
 from .split import cut, find_layers, restore_layer_indices
 from .trunk import Trunk, decodes, run_body
 
@@ -41,6 +42,7 @@ class Policy(nn.Module):
         super().__init__()
         self.top, self.head = top, head
         self._shared = (trunk,)  # in a tuple, so that it is not a parameter of every policy
+        self.recall = Recall()  # of prompts, for a policy that is frozen
 
     @property
     def trunk(self) -> Trunk:
@@ -152,6 +154,21 @@ class Policy(nn.Module):
         own = self.trainable_state()
         for name, tensor in own.items():
             tensor.copy_(state[name])
+
+    @property
+    def device(self) -> torch.device:
+        return self.trunk.device
+
+    def new_cache(self) -> Cache:
+        """An empty cache for the top's layers."""
+        return Cache(self.top, find_layers(self.top)[1])
+
+    @torch.no_grad()
+    def read(self, ids: Tensor, mask: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
+        """Last hidden states of prompts [batch, time, hidden], as a trunk's `read` gives states;
+        and nothing for a reward head."""
+        hidden = self.hidden(self.inputs(ids, mask), mask, cache)
+        return hidden, hidden[..., :0]
 
     def inputs(self, ids: Tensor, mask: Tensor, cache=None, positions: Tensor | None = None):
         """What the top starts from: trunk states, or the ids themselves without a split."""

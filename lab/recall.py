@@ -1,4 +1,4 @@
-"""What a frozen trunk made of a prompt never changes: it is kept, and the prompt not read again."""
+"""What frozen layers made of a prompt never changes: it is kept, and the prompt not read again."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from .decode import Cache
 
 if TYPE_CHECKING:
+    from .policy import Policy
     from .trunk import Trunk
 
 MEGABYTES = 64  # of prompts kept; those not asked for the longest go first
@@ -22,8 +23,8 @@ MEGABYTES = 64  # of prompts kept; those not asked for the longest go first
 
 @dataclass
 class Read:
-    """One prompt as the trunk has read it: its states [tokens, H] and features [tokens, 2·H], and
-    keys and values of each layer [heads, tokens, size]."""
+    """One prompt as frozen layers have read it: its states [tokens, H] and features [tokens, F],
+    and keys and values of each layer [heads, tokens, size]."""
 
     states: Tensor
     features: Tensor
@@ -37,7 +38,7 @@ class Read:
 
 
 class Recall:
-    """Prompts that a trunk has read, so that an update begins where they end.
+    """Prompts that a trunk, or a reference's top, has read: an update begins where they end.
 
     A prompt is read alone, not in a batch: what is kept then depends on nothing but the prompt, and
     a run that goes on in another process finds the same numbers, to the last bit.
@@ -48,11 +49,11 @@ class Recall:
         self._kept: OrderedDict[tuple[int, ...], Read] = OrderedDict()
 
     def batch(
-        self, trunk: Trunk, prompts: Sequence[Sequence[int]], cache: Cache
+        self, reader: Trunk | Policy, prompts: Sequence[Sequence[int]], cache: Cache
     ) -> tuple[Tensor, Tensor]:
         """States and features of prompts [B, P, ...], filler on the left; `cache` is filled."""
         with self._lock:
-            read = [self._of(trunk, tuple(ids)) for ids in prompts]
+            read = [self._of(reader, tuple(ids)) for ids in prompts]
         for n, layer in enumerate(cache.layers):
             layer.fill([r.keys[n] for r in read], [r.values[n] for r in read])
         width = max(len(r.states) for r in read)
@@ -62,19 +63,19 @@ class Recall:
         )
         return states, features
 
-    def _of(self, trunk: Trunk, ids: tuple[int, ...]) -> Read:
+    def _of(self, reader: Trunk | Policy, ids: tuple[int, ...]) -> Read:
         if ids not in self._kept:
-            self._kept[ids] = read_alone(trunk, ids)
+            self._kept[ids] = read_alone(reader, ids)
             while len(self._kept) > 1 and sum(r.megabytes for r in self._kept.values()) > MEGABYTES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(ids)
         return self._kept[ids]
 
 
-def read_alone(trunk: Trunk, ids: Sequence[int]) -> Read:
+def read_alone(reader: Trunk | Policy, ids: Sequence[int]) -> Read:
     """One prompt, read in a batch of its own."""
-    cache, row = trunk.new_cache(), torch.tensor([ids], device=trunk.device)
-    states, features = trunk.read(row, torch.ones_like(row, dtype=torch.bool), cache)
+    cache, row = reader.new_cache(), torch.tensor([ids], device=reader.device)
+    states, features = reader.read(row, torch.ones_like(row, dtype=torch.bool), cache)
     keys = [layer.keys[0].clone() for layer in cache.layers]
     values = [layer.values[0].clone() for layer in cache.layers]
     return Read(states[0], features[0], keys, values)

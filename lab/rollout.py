@@ -14,7 +14,7 @@ from .errors import LabError, TrainingStopped
 from .policy import Policy
 from .runs import History, Row
 from .samples import Samples
-from .sampling import logprobs, sample
+from .sampling import frozen_logprobs, sample
 from .settings import RolloutSettings
 from .trainer import Plot, Trainer
 
@@ -137,10 +137,9 @@ class RolloutTrainer(Trainer):
     def reference_logprobs(self, samples: Samples) -> Tensor:
         """Log-probs [B, C] of the rollout's tokens under the reference."""
         result = torch.zeros_like(samples.logprobs)
-        with torch.no_grad():
-            for rows, part in samples.chunks(self._now.rollout_batch_size):
-                found, _ = logprobs(self.reference, part, self._now.temperature)
-                result[rows, : found.shape[1]] = found
+        for rows, part in samples.chunks(self._now.rollout_batch_size):
+            found = frozen_logprobs(self.reference, part, self._now.temperature)
+            result[rows, : found.shape[1]] = found
         return result
 
     def minibatches(self, count: int, epoch: int, minibatches: int) -> Iterator[Tensor]:

@@ -13,12 +13,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .decode import Cache
 from .errors import BadSetting
 from .policy import Policy
 from .samples import Samples, join
-from .split import find_layers
-from .trunk import Trunk
+from .trunk import Trunk, positions_of
 
 
 @torch.no_grad()
@@ -74,7 +72,7 @@ def sample_chunk(
     uniforms = uniforms.to(device)
     eos = torch.tensor(sorted(trunk.eos_ids), device=device)
     trunk_cache = trunk.new_cache() if trunk.split else None
-    top_cache = Cache(policy.top, find_layers(policy.top)[1])
+    top_cache = policy.new_cache()
 
     tokens = torch.full((rows, columns), trunk.pad_id, device=device)
     logprobs, values = torch.zeros(2, rows, columns, device=device)
@@ -164,12 +162,13 @@ def draw(
     if temperature == 0:
         token = logits.argmax(-1)
         return token, logits.log_softmax(-1).gather(1, token[:, None])[:, 0]
-    scaled = logits / temperature
-    log_total = scaled.logsumexp(-1, keepdim=True)
-    probs = (scaled - log_total).exp()
+    scaled = logits if temperature == 1 else logits / temperature
+    largest = scaled.amax(-1, keepdim=True)
+    mass = (scaled - largest).exp_()
+    log_total = largest + mass.sum(-1, keepdim=True).log()
     if top_p < 1:
-        probs = keep_nucleus(probs, top_p)
-    cumulative = probs.cumsum(-1)
+        mass = keep_nucleus(mass / mass.sum(-1, keepdim=True), top_p)
+    cumulative = mass.cumsum(-1)
     total = cumulative[:, -1:]
     # Just below the total even after rounding, so that the drawn token always has mass.
     point = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
@@ -233,3 +232,23 @@ def logprobs(policy: Policy, samples: Samples, temperature: float = 1.0) -> tupl
     mask = samples.completion_mask
     found = policy.token_logprobs(hidden[mask], samples.completion_ids[mask], temperature or 1.0)
     return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, found), hidden
+
+
+@torch.no_grad()
+def frozen_logprobs(policy: Policy, samples: Samples, temperature: float = 1.0) -> Tensor:
+    """The log-probs [B, C] of `logprobs`, of a policy that never trains: what it made of a prompt
+    is kept, and only completions are read."""
+    width, cache = samples.prompt_width, policy.new_cache()
+    if not (policy.trunk.split and cache.growing):
+        return logprobs(policy, samples, temperature)[0]
+    rows = zip(samples.ids[:, :width], samples.mask[:, :width], strict=True)
+    prompts, _ = policy.recall.batch(policy, [ids[mask].tolist() for ids, mask in rows], cache)
+    hidden = prompts[:, -1:]  # what the first token was drawn from
+    if samples.completion_ids.shape[1] > 1:
+        mask = samples.mask[:, samples.prompt_width - prompts.shape[1] : -1]
+        positions = positions_of(mask)[:, prompts.shape[1] :]
+        after = policy.hidden(samples.inputs[:, width:-1], mask, cache, positions)
+        hidden = torch.cat([hidden, after], 1)
+    real = samples.completion_mask
+    found = policy.token_logprobs(hidden[real], samples.completion_ids[real], temperature or 1.0)
+    return torch.zeros(real.shape, device=real.device).masked_scatter(real, found)

@@ -134,7 +134,7 @@ def trainer_class(kind: str) -> type[Trainer]:
 
 
 def open_trainer(study: Experiment, run: Run) -> Trainer:
-    """The trainer of a run, where it stands."""
+    """The trainer of a run, at its newest update."""
     kind = run.config["kind"]
     trainer, settings = trainer_class(kind), KINDS[kind].of(run.config["settings"])
     reference = start_of(study, run)
@@ -149,8 +149,9 @@ def open_trainer(study: Experiment, run: Run) -> Trainer:
         more = (heldout,) if kind == "reward" else ()
         opened = trainer(reference, training, *more, settings=settings, run=run)
     opened.lock = study.compute
-    with suppress(NotRepeated):  # said when it is stepped
-        opened.rewind(run.last)
+    if opened.update < run.last:  # a crash came before the next checkpoint
+        with suppress(NotRepeated):  # said when it is stepped
+            opened.rewind(run.last)
     return opened
 
 

@@ -40,6 +40,7 @@ def counted(policy) -> dict[str, int]:
     trainer.rollout()  # the trunk reads the prompts, for good
     with FlopCounterMode(display=False) as counter:
         _, samples = trainer.rollout()
+    trainer.reference_logprobs(samples)  # and so does the reference
     found["sampling"] = products(counter)
     with FlopCounterMode(display=False) as counter:
         trainer.learn(samples, torch.arange(float(BATCH)))

@@ -6,10 +6,11 @@ import pytest
 import torch
 from helpers import build_policy, plain_logprobs, random_prompts, tiny_model
 
+from lab import policy as policy_module
 from lab import recall
 from lab import trunk as module
 from lab.decode import ROOM, Cache, decode
-from lab.sampling import sample
+from lab.sampling import frozen_logprobs, logprobs, sample
 from lab.split import find_layers
 from lab.trunk import run_body
 
@@ -119,6 +120,37 @@ def test_a_prompt_goes_through_the_trunk_once(family, monkeypatch):
     assert len(calls) == 2
     assert first.token_lists() == again.token_lists()
     assert torch.equal(first.logprobs, again.logprobs)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "phi3", "gpt_neox", "gemma3", "gpt2"])
+@pytest.mark.parametrize("tokens", [1, 2, 9])
+def test_a_reference_that_keeps_prompts_gives_the_same_log_probs(family, tokens):
+    policy = build_policy(family, trainable=2, eos=range(3, 8))
+    samples = sample(policy, PROMPTS, max_new_tokens=tokens, temperature=0.7, seed=3)
+    with torch.no_grad():
+        expected, _ = logprobs(policy, samples, 0.7)
+    for _ in range(2):  # read, then remembered
+        found = frozen_logprobs(policy, samples, 0.7)
+        assert torch.allclose(found, expected, atol=1e-5)
+    for rows, part in samples.chunks(2):
+        found = frozen_logprobs(policy, part, 0.7)
+        assert torch.allclose(found, expected[rows, : found.shape[1]], atol=1e-5)
+
+
+def test_a_reference_reads_a_prompt_once(monkeypatch):
+    policy, calls = build_policy(trainable=2), []
+    samples = sample(policy, PROMPTS, max_new_tokens=5)
+    run = policy_module.run_body
+
+    def counting(body, inputs, *rest):
+        calls.append(tuple(inputs.shape[:2]))
+        return run(body, inputs, *rest)
+
+    monkeypatch.setattr(policy_module, "run_body", counting)
+    frozen_logprobs(policy, samples)
+    assert calls == [(1, len(p)) for p in PROMPTS] + [(4, 4)]
+    frozen_logprobs(policy, samples)
+    assert calls[5:] == [(4, 4)]
 
 
 def test_what_is_kept_of_a_prompt_depends_on_no_other():
