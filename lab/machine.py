@@ -88,10 +88,10 @@ def stages(policy: Policy, prompt_tokens: int, batch: int, tokens: int, epochs: 
     the rollout once more for the reward head.
 
     Training: the trunk's states are kept, so prompts and completions go through the top k alone, in
-    each epoch once forward and twice backward. The reference has read the prompts before (unless its
-    layers attend in windows): it reads completions, but for their last token, once. `lm_head` reads the
-    states of completions alone; frozen, it has the gradient of its input only. (The log-probs from
-    sampling are the old ones, so there is no further pass for them.)
+    each epoch once forward and twice backward. The reference has read the prompts before (unless
+    its layers attend in windows): it reads completions, but for their last token, once. `lm_head`
+    reads the states of completions alone; frozen, it has the gradient of its input only. (The
+    log-probs from sampling are the old ones, so there is no further pass for them.)
 
     Args:
         prompt_tokens: of all prompts of the batch together.
