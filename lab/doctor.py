@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import catalog
-from .experiment import runs_root
+from .files import runs_root
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

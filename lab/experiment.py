@@ -16,13 +16,13 @@ from weakref import WeakValueDictionary
 
 from . import catalog
 from .completions import Completions
-from .errors import BadSetting, LabError, NotReady
-from .files import append_json_line, read_json_lines, write_json
+from .errors import LabError, NotReady
+from .files import append_json_line, read_json_lines, runs_root, write_json
 from .prompts import Prompt, load_prompts, write_prompts
 from .ranking import RankingSession
 from .reward import RewardModel
 from .runner import Runner
-from .settings import RolloutSettings, Settings
+from .settings import Settings, check_study
 from .store import PreferenceStore, keep_aside
 from .training import (
     ALIGNING,
@@ -394,25 +394,6 @@ class Experiment:
         return panel
 
 
-def check_study(trainable: Trainable, max_new_tokens: int, temperature: float, seed: int) -> None:
-    """Raises BadSetting where a study could not train with these; before they are written down."""
-    RolloutSettings(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-    whole = isinstance(trainable, int) and not isinstance(trainable, bool) and trainable >= 1
-    if trainable not in ("auto", "all") and not whole:
-        raise BadSetting(f'trainable={trainable!r}: give "auto", "all" or a number of layers.')
-
-
-def project_root() -> Path:
-    """Where `runs/` lives: the project that this package is part of, else the working folder."""
-    root = Path(__file__).resolve().parent.parent
-    return root if (root / "pyproject.toml").exists() else Path.cwd()
-
-
 def nobody_is_here() -> bool:
     """Whether LAB_RATER names a simulated rater: notebooks then run without a person."""
     return bool(os.environ.get("LAB_RATER"))
-
-
-def runs_root() -> Path:
-    """Where studies live, whichever notebook opens them."""
-    return Path(os.environ.get("LAB_RUNS") or project_root() / "runs")

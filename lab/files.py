@@ -1,4 +1,5 @@
-"""Files that are whole or absent: written beside their place, flushed, then renamed into it."""
+"""Where files lie, and files that are whole or absent: written beside their place, flushed, then
+renamed into it."""
 
 from __future__ import annotations
 
@@ -52,3 +53,14 @@ def read_json_lines(path: Path) -> list[dict]:
         except ValueError:
             continue
     return rows
+
+
+def project_root() -> Path:
+    """Where `runs/` lives: the project that this package is part of, else the working folder."""
+    root = Path(__file__).resolve().parent.parent
+    return root if (root / "pyproject.toml").exists() else Path.cwd()
+
+
+def runs_root() -> Path:
+    """Where studies live, whichever notebook opens them."""
+    return Path(os.environ.get("LAB_RUNS") or project_root() / "runs")

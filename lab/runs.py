@@ -156,12 +156,13 @@ class Run(History):
     def _add(self, part: str, row: Row) -> None:
         try:
             append_json_line(self.folder / self.FILES[part], row)
-            self._known_size = self._size()
         except OSError as error:
             raise LabError(
                 f"{self.folder / self.FILES[part]} can't be written ({error}). The run is as it "
                 "was before this update: free the disk, or give access, and go on."
             ) from error
+        finally:
+            self._known_size = self._size()
         super()._add(part, row)
 
     def hold(self) -> None:
@@ -192,28 +193,6 @@ class Run(History):
     @property
     def resume_at(self) -> int:
         return max(self.checkpoints, default=self.first)
-
-    def _add(self, part: str, row: Row) -> None:
-        try:
-            append_json_line(self.folder / self.FILES[part], row)
-            self._known_size = self._size()
-        except OSError as error:
-            raise LabError(
-                f"{self.folder / self.FILES[part]} can't be written ({error}). The run is as it "
-                "was before this update: free the disk, or give access, and go on."
-            ) from error
-        super()._add(part, row)
-
-    def _hold(self) -> None:
-        """From its first write on, a run belongs to one trainer: two would spoil its record."""
-        try:
-            self._lock.acquire(blocking=False)
-        except Timeout:
-            raise RunInUse(
-                f"{self.name} is being trained elsewhere, in another notebook or by another "
-                "trainer of this one. Close that first, or start a run of your own: new=True, "
-                "or branch()."
-            ) from None
 
     def sibling(self, kind: str, settings: Row, update: int) -> Run:
         """A new folder beside this one, with what pins the run's goal."""

@@ -161,3 +161,11 @@ def check(setting: Field, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
         noun = "a whole number" if whole else "a number"
         raise BadSetting(f"{setting.name}={value!r}: give {noun} from {low} to {high}.")
+
+
+def check_study(trainable: str | int, max_new_tokens: int, temperature: float, seed: int) -> None:
+    """Raises BadSetting where a study could not train with these; before they are written down."""
+    RolloutSettings(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    whole = isinstance(trainable, int) and not isinstance(trainable, bool) and trainable >= 1
+    if trainable not in ("auto", "all") and not whole:
+        raise BadSetting(f'trainable={trainable!r}: give "auto", "all" or a number of layers.')

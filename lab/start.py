@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from . import catalog
-from .experiment import project_root
+from .files import project_root
 
 FIRST = "notebooks/00_start_here.ipynb"
 
