@@ -40,13 +40,14 @@ class Read:
 class Recall:
     """Prompts that a trunk, or a reference's top, has read: an update begins where they end.
 
-    A prompt is read alone, not in a batch: what is kept then depends on nothing but the prompt, and
-    a run that goes on in another process finds the same numbers, to the last bit.
+    A prompt is read alone, not in a batch, and again for another number of threads: what is kept
+    then depends on nothing else, and a run that goes on in another process finds the same numbers,
+    to the last bit.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[int, ...], Read] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, tuple[int, ...]], Read] = OrderedDict()
 
     def batch(
         self, reader: Trunk | Policy, prompts: Sequence[Sequence[int]], cache: Cache
@@ -64,12 +65,13 @@ class Recall:
         return states, features
 
     def _of(self, reader: Trunk | Policy, ids: tuple[int, ...]) -> Read:
-        if ids not in self._kept:
-            self._kept[ids] = read_alone(reader, ids)
+        key = (torch.get_num_threads(), ids)  # sums depend on it, in their last bits
+        if key not in self._kept:
+            self._kept[key] = read_alone(reader, ids)
             while len(self._kept) > 1 and sum(r.megabytes for r in self._kept.values()) > MEGABYTES:
                 self._kept.popitem(last=False)
-        self._kept.move_to_end(ids)
-        return self._kept[ids]
+        self._kept.move_to_end(key)
+        return self._kept[key]
 
 
 def read_alone(reader: Trunk | Policy, ids: Sequence[int]) -> Read:

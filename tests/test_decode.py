@@ -165,16 +165,24 @@ def test_what_is_kept_of_a_prompt_depends_on_no_other():
         assert torch.equal(found[0].values[n], found[1].values[n])
 
 
+def test_a_prompt_is_read_again_for_another_number_of_threads():
+    policy = build_policy(trainable=2)
+    for threads in (1, 2, 1):
+        torch.set_num_threads(threads)
+        sample(policy, PROMPTS[:1], max_new_tokens=2)
+    assert list(policy.trunk._recall._kept) == [(2, tuple(PROMPTS[0])), (1, tuple(PROMPTS[0]))]
+
+
 def test_prompts_that_are_kept_take_bounded_memory(monkeypatch):
     policy = build_policy(trainable=2)
     kept = policy.trunk._recall._kept
     sample(policy, [PROMPTS[1]], max_new_tokens=2)
-    one = kept[tuple(PROMPTS[1])].megabytes
+    one = kept[1, tuple(PROMPTS[1])].megabytes
     assert one > 0
     monkeypatch.setattr(recall, "MEGABYTES", 2.5 * one)
     many = random_prompts([9] * 6, seed=3)
     sample(policy, many, max_new_tokens=2)
-    assert list(kept) == [tuple(p) for p in many[-2:]], "the newest stay"
+    assert list(kept) == [(1, tuple(p)) for p in many[-2:]], "the newest stay"
 
 
 def test_policies_on_one_trunk_share_what_it_has_read():

@@ -80,5 +80,6 @@ def test_a_run_rewound_or_opened_again_is_the_same_to_the_last_bit(reference, tm
     fresh = Policy.load(folder.path, chat_template=folder.chat_template)
     second = PPO(fresh, score, PROMPTS, settings, Run(tmp_path / "ppo-1"))
     second.rewind(2)
-    assert same_metrics(second.step(), first.history[2])
-    assert same_metrics(second.step(), first.step())
+    second.step()
+    for name, weight in second.snapshot()[0].items():
+        assert torch.equal(weight, first.snapshot()[0][name])
