@@ -160,6 +160,19 @@ def test_metrics_add_up():
     assert row["objective/entropy"] == pytest.approx(entropy, rel=1e-5)
 
 
+def test_approxkl_and_ratio_are_means_over_tokens_and_not_over_filler():
+    ppo = start(learning_rate=0.0)
+    ppo._now, ppo.update = ppo.settings, 1
+    _, samples = ppo.rollout()
+    mask = samples.completion_mask
+    assert not mask.all(), "completions of several lengths are needed"
+    samples.logprobs = torch.where(mask, samples.logprobs - 0.1, 0.0)  # as if it had moved by 0.1
+    row = ppo._minibatch(samples, torch.zeros(mask.shape), torch.zeros(mask.shape))
+    assert row["policy/approxkl_avg"] == pytest.approx(0.5 * 0.1**2, abs=1e-5)
+    assert row["val/ratio"] == pytest.approx(math.exp(0.1), abs=1e-5)
+    assert row["val/ratio_var"] == pytest.approx(0, abs=1e-5)
+
+
 def test_scores_are_clipped_before_the_penalty_for_a_missing_end():
     ppo = start(lambda p, s: [100.0, -100.0, 0.5, 0.5] * 2, score_clip=2.0, missing_eos_penalty=1.0)
     ppo.step()
