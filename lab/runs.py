@@ -145,13 +145,12 @@ class Run(History):
         self.config = config if config is not None else self._read_json("config.json")
         if config is not None and "parent" not in config:  # a branch is one once it has a start
             write_json(self.folder / "config.json", config)
-        for part, file in self.FILES.items():
-            setattr(self, part, read_json_lines(self.folder / file))
         self._lock = FileLock(self.folder / ".lock", thread_local=False, is_singleton=True)
         self._known_size = self._size()
-        for part in self._forget_unfinished():  # what a crash left
-            lines = "".join(dumps(row) + "\n" for row in getattr(self, part))
-            write_atomic(self.folder / self.FILES[part], lines.encode("utf-8", "replace"))
+        for part, file in self.FILES.items():
+            setattr(self, part, read_json_lines(self.folder / file))
+        # What a crash left; or what a trainer is writing now, so the files are not touched yet.
+        self._unfinished = self._forget_unfinished()
 
     def _add(self, part: str, row: Row) -> None:
         try:
@@ -185,6 +184,10 @@ class Run(History):
                 f"{self.name} was taken further by another trainer since this one was opened. Open "
                 "it again to go on from there, or start a run of your own: new=True, or branch()."
             )
+        for part in self._unfinished:
+            lines = "".join(dumps(row) + "\n" for row in getattr(self, part))
+            write_atomic(self.folder / self.FILES[part], lines.encode("utf-8", "replace"))
+        self._unfinished = []
 
     def _size(self) -> int:
         path = self.folder / self.FILES["history"]

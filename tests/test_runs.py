@@ -97,8 +97,12 @@ def test_a_half_written_line_costs_nothing_before_or_after_it(folder, file, part
 
 def test_samples_of_an_update_that_never_reached_the_history_are_left_out(folder):
     append_json_line(folder / "samples.jsonl", {"update": 3, "completion": "lost"})
+    before = (folder / "samples.jsonl").read_bytes()
     ppo = open_ppo(folder)
     assert {s["update"] for s in ppo.run.samples} == {1, 2}
+    assert (folder / "samples.jsonl").read_bytes() == before, "a trainer may be writing them now"
+    ppo.step()
+    assert "lost" not in (folder / "samples.jsonl").read_text()
 
 
 @pytest.mark.parametrize(
