@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -18,6 +17,7 @@ from . import catalog
 from .completions import Completions
 from .errors import LabError, NotReady
 from .files import append_json_line, read_json_lines, runs_root, write_json
+from .instruments import Instruments
 from .prompts import Prompt, load_prompts, write_prompts
 from .ranking import RankingSession
 from .reward import RewardModel
@@ -31,8 +31,6 @@ from .training import (
     open_trainer,
     policy_of,
     run_row,
-    settings_for,
-    trainer_class,
 )
 
 if TYPE_CHECKING:
@@ -40,12 +38,11 @@ if TYPE_CHECKING:
     from .policy import Policy, Trainable
     from .raters import Rater, Utility
     from .trainer import Trainer
-    from .widgets import ComparePanel, RankingBoard, RewardPanel, TrainingPanel
 
 VERSION = 1
 
 
-class Experiment:
+class Experiment(Instruments):
     """Opens a study, or starts it. Everything it holds lives in `runs/<name>/`.
 
     Args:
@@ -302,6 +299,15 @@ class Experiment:
         """A row a run: what it is, what it branched off, how far it came, what it takes on disk."""
         return [run_row(self.folder / name) for name in self.all_runs]
 
+    def trainer_settings(self, name: str) -> Settings:
+        """The settings of a run, without opening its trainer."""
+        from .runs import Run
+
+        if (trainer := self._trainers.get(name)) is not None:
+            return trainer.settings
+        run = Run(self.folder / name)
+        return KINDS[run.config["kind"]].of(run.config["settings"])
+
     def side_by_side(self, prompt: str, count: int = 3, seed: int = 0) -> dict[str, list[dict]]:
         """Answers of reference and aligned to one prompt, with the same random numbers.
 
@@ -329,71 +335,3 @@ class Experiment:
         from .compare import measure
 
         return measure(self, rater, count, on_chunk)
-
-    # Instruments
-
-    def rank(self, rankings: int = 8, policy: str = "reference", k: int = 4) -> RankingBoard:
-        """The board on which a person ranks completions."""
-        from .widgets import RankingBoard
-
-        board = RankingBoard(self.session(policy=policy, k=k), rankings)
-        if policy == "reference":
-            self.completions.fill_pool_ahead()
-        return board
-
-    def reward(self) -> RewardPanel:
-        """The reward model's accuracy, live."""
-        from .widgets import RewardPanel
-
-        return RewardPanel(self)
-
-    def ppo(self, new: bool = False, **settings) -> TrainingPanel:
-        """The panel that drives PPO: the newest run, or a new one."""
-        return self.train("ppo", new, **settings)
-
-    def train(self, kind: str, new: bool = False, **options: Any) -> TrainingPanel:
-        """The panel that drives a trainer of any kind; see `trainer` for the options."""
-        from .widgets import TrainingPanel
-
-        runs = [r for r in self.all_runs if r.startswith(f"{kind}-")]
-        if new or options or not runs:
-            places = ("start", "demonstrations")
-            shown = settings_for(
-                self, kind, **{k: v for k, v in options.items() if k not in places}
-            )
-            if kind != "sft":
-                self.reward_model.require_head()  # say at once what is missing
-        else:
-            shown = self.trainer_settings(runs[-1])
-        opens = partial(self.trainer, kind, new=new, **options)
-        plots = trainer_class(kind).plots
-        panel = TrainingPanel(opens, plots, shown, self.runner, self.compute)
-        if nobody_is_here():
-            panel.start(int(os.environ.get("LAB_UPDATES", "25")))
-            self.runner.wait()
-        return panel
-
-    def trainer_settings(self, name: str) -> Settings:
-        """The settings of a run, without opening its trainer."""
-        from .runs import Run
-
-        if (trainer := self._trainers.get(name)) is not None:
-            return trainer.settings
-        run = Run(self.folder / name)
-        return KINDS[run.config["kind"]].of(run.config["settings"])
-
-    def compare(self) -> ComparePanel:
-        """Reference and aligned side by side."""
-        from .widgets import ComparePanel
-
-        panel = ComparePanel(self)
-        if nobody_is_here():
-            panel.compare()
-            panel.measure()
-            self.runner.wait()
-        return panel
-
-
-def nobody_is_here() -> bool:
-    """Whether LAB_RATER names a simulated rater: notebooks then run without a person."""
-    return bool(os.environ.get("LAB_RATER"))

@@ -19,7 +19,9 @@ class Judgements:
         count: rankings that stand, skipped prompts aside.
         training: their pairs, oldest first, but for those of held-out prompts.
         measuring: the pairs of held-out prompts.
-        predictions: what was predicted of all of them.
+        predictions: what was predicted of them; of prompts that came up at random, the first time
+            that they did. A prompt chosen since the model was unsure of it is harder than others,
+            one that another rater had before is easier.
         changed: rankings that came or were undone since somebody set this to 0.
     """
 
@@ -31,6 +33,7 @@ class Judgements:
     def _forget(self) -> None:
         self._standing: set[int] = set()
         self._order: dict[str, int] = {}  # of the prompts in training
+        self._seen: set[str] = set()
         self.training: list[Pair] = []
         self.measuring: list[Pair] = []
         self.predictions = Predictions()
@@ -50,7 +53,9 @@ class Judgements:
         for ranking in new:
             self._standing.add(ranking.id)
             self._newest = max(self._newest, ranking.id)
-            self.predictions.add(ranking)
+            if ranking.selection == "random" and ranking.prompt not in self._seen:
+                self.predictions.add(ranking)
+            self._seen.add(ranking.prompt)
             if ranking.prompt in self._heldout:
                 self.measuring += pairs_of(ranking)
             elif pairs := pairs_of(ranking):

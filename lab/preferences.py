@@ -31,6 +31,13 @@ class Ranking:
         selection_probability: how likely this prompt was chosen; None if a person chose it.
         predicted: the reward model's score of each shown completion *before* this ranking, or
             None if there was no model yet. Prequential accuracy comes from it.
+        selection: how the prompt was chosen: "random", or "unsure" where it was the one whose
+            ranking the reward model was least sure of.
+        all_bad: the rater found none of them acceptable; they are in one tier.
+        note: what the rater flagged it with, perhaps no words; None: not flagged.
+        edits: the id of the ranking that this one replaces. `predicted` is then of the first.
+        repeats: the id of the ranking that this one asks again, unannounced. It measures how
+            consistent a rater is, and trains nothing.
     """
 
     prompt: str
@@ -43,6 +50,11 @@ class Ranking:
     predicted: tuple[float, ...] | None = None
     created: float = 0.0
     id: int = 0
+    selection: str = "random"
+    all_bad: bool = False
+    note: str | None = None
+    edits: int | None = None
+    repeats: int | None = None
 
 
 @dataclass(frozen=True)

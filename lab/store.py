@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from .errors import DamagedStudy, LabError
 from .preferences import Completion, Pair, Ranking, pairs_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 NOT_DAMAGE = (  # somebody else writes, the disk is full, access is missing
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -42,8 +43,25 @@ CREATE TABLE IF NOT EXISTS features (
 INSERT OR IGNORE INTO meta VALUES ('schema_version', '1');
 COMMIT;
 """
+UPGRADES = {  # from the version before
+    2: """
+BEGIN IMMEDIATE;
+ALTER TABLE rankings ADD COLUMN selection TEXT NOT NULL DEFAULT 'random';
+ALTER TABLE rankings ADD COLUMN all_bad INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE rankings ADD COLUMN note TEXT;
+ALTER TABLE rankings ADD COLUMN edits INTEGER REFERENCES rankings (id);
+ALTER TABLE rankings ADD COLUMN repeats INTEGER REFERENCES rankings (id);
+CREATE TABLE votes (
+    id INTEGER PRIMARY KEY, prompt TEXT NOT NULL, variants TEXT NOT NULL, texts TEXT NOT NULL,
+    winner TEXT NOT NULL, rater TEXT NOT NULL, simulated INTEGER NOT NULL, seconds REAL,
+    sampling TEXT NOT NULL, created REAL NOT NULL, undone REAL);
+UPDATE meta SET value = '2' WHERE key = 'schema_version';
+COMMIT;
+"""
+}
 STANDING = """undone IS NULL AND (?1 IS NULL OR ?1 = (
-    SELECT policy FROM completions WHERE completions.id = json_extract(shown, '$[0]')))"""
+    SELECT policy FROM completions WHERE completions.id = json_extract(shown, '$[0]')))
+    AND (?2 IS NULL OR rater = ?2)"""
 
 
 class PreferenceStore:
@@ -91,6 +109,18 @@ class PreferenceStore:
                 f"{SCHEMA_VERSION}). Update the lab; the file is untouched."
             )
 
+        self._upgrade(version)
+
+    def _upgrade(self, version: int) -> None:
+        """Bring an older store up to this version, each step whole or not at all."""
+        for step in range(version + 1, SCHEMA_VERSION + 1):
+            try:
+                self._db.executescript(UPGRADES[step])
+            except sqlite3.OperationalError:
+                self._db.rollback()
+                if int(self._meta("schema_version")) < step:  # nobody else did it meanwhile
+                    raise
+
     def close(self) -> None:
         """Close the file. Nothing needs saving: everything acknowledged is on disk."""
         with self._lock:
@@ -107,6 +137,15 @@ class PreferenceStore:
     def _meta(self, key: str) -> str | None:
         rows = self._read("SELECT value FROM meta WHERE key = ?", (key,))
         return rows[0][0] if rows else None
+
+    @property
+    def guidelines(self) -> str:
+        """What the study's owner asks of its raters."""
+        return self._meta("guidelines") or ""
+
+    @guidelines.setter
+    def guidelines(self, text: str) -> None:
+        self._write("INSERT OR REPLACE INTO meta VALUES ('guidelines', ?)", (clean(text),))
 
     # Completions
 
@@ -171,40 +210,65 @@ class PreferenceStore:
         created = time.time()
         row = (clean(ranking.prompt), json.dumps(ranking.tiers), json.dumps(ranking.shown))
         row += (ranking.selection_probability, clean(ranking.rater), ranking.simulated)
-        row += (ranking.seconds, json.dumps(ranking.predicted), created)
-        id = self._write("INSERT INTO rankings VALUES (NULL,?,?,?,?,?,?,?,?,?,NULL)", row)
-        return Ranking(**{**vars(ranking), "id": id, "created": created})
+        row += (ranking.seconds, json.dumps(ranking.predicted), created, ranking.selection)
+        row += (ranking.all_bad, None if ranking.note is None else clean(ranking.note))
+        row += (ranking.edits, ranking.repeats)
+        sql = "INSERT INTO rankings VALUES (NULL,?,?,?,?,?,?,?,?,?,NULL,?,?,?,?,?)"
+        with self._lock, self._db:
+            id = self._db.execute(sql, row).lastrowid
+            replaced = "UPDATE rankings SET undone = ? WHERE id = ? AND undone IS NULL"
+            self._db.execute(replaced, (created, ranking.edits))
+        return replace(ranking, id=id, created=created)
 
     def rankings(
-        self, skipped: bool = False, policy: str | None = None, after: int = 0
+        self,
+        skipped: bool = False,
+        policy: str | None = None,
+        after: int = 0,
+        rater: str | None = None,
+        repeats: bool = False,
     ) -> list[Ranking]:
         """Rankings that stand, oldest first; with `skipped`, the skipped prompts as well; of one
-        policy's completions, if given; newer than the id `after`."""
-        sql = f"SELECT * FROM rankings WHERE {STANDING} AND id > ?2 ORDER BY id"
-        found = [as_ranking(row) for row in self._read(sql, (policy, after))]
-        return [r for r in found if skipped or r.tiers is not None]
+        policy's completions or one rater, if given; newer than the id `after`. Those that repeat
+        an earlier one are left out, unless they are wanted too."""
+        sql = f"SELECT * FROM rankings WHERE {STANDING} AND id > ?3 ORDER BY id"
+        found = [as_ranking(row) for row in self._read(sql, (policy, rater, after))]
+        return [
+            r for r in found if (skipped or r.tiers is not None) and (repeats or r.repeats is None)
+        ]
 
-    def judged(self, skipped: bool = False, policy: str | None = None) -> list[str]:
-        """The prompts of `rankings(skipped, policy)`, each once, in the order of the first."""
-        sql = f"""SELECT prompt FROM rankings WHERE {STANDING} AND (?2 OR tiers != 'null')
+    def ranking(self, id: int) -> Ranking:
+        """One judgement by its id, also one that was taken back."""
+        rows = self._read("SELECT * FROM rankings WHERE id = ?", (id,))
+        if not rows:
+            raise LabError(f"There is no ranking {id} in {self.path}.")
+        return as_ranking(rows[0])
+
+    def judged(
+        self, skipped: bool = False, policy: str | None = None, rater: str | None = None
+    ) -> list[str]:
+        """The prompts of `rankings(skipped, policy, rater=rater)`, each once, in the order of the
+        first."""
+        sql = f"""SELECT prompt FROM rankings WHERE {STANDING} AND (?3 OR tiers != 'null')
                   GROUP BY prompt ORDER BY MIN(id)"""
-        return [prompt for (prompt,) in self._read(sql, (policy, skipped))]
+        return [prompt for (prompt,) in self._read(sql, (policy, rater, skipped))]
 
     def undone(self) -> set[int]:
         """Ids of the judgements that were taken back."""
         return {id for (id,) in self._read("SELECT id FROM rankings WHERE undone IS NOT NULL")}
 
     def undo(self, rater: str | None = None) -> Ranking | None:
-        """Take back the last judgement that stands (of one rater, if given). The row stays in the
-        store, marked. Returns what was taken back, or None if there was nothing."""
+        """Take back the last judgement that stands (of one rater, if given); what it had edited
+        stands again. The row stays in the store, marked. Returns what was taken back, or None if
+        there was nothing."""
         last = "SELECT * FROM rankings WHERE undone IS NULL AND (?1 IS NULL OR rater = ?1)"
         last += " ORDER BY id DESC LIMIT 1"
-        with self._lock:
+        with self._lock, self._db:
             found = [as_ranking(row) for row in self._read(last, (rater and clean(rater),))]
             for ranking in found:
-                self._write(
-                    "UPDATE rankings SET undone = ? WHERE id = ?", (time.time(), ranking.id)
-                )
+                mark = "UPDATE rankings SET undone = ? WHERE id = ?"
+                self._db.execute(mark, (time.time(), ranking.id))
+                self._db.execute(mark, (None, ranking.edits))
         return found[0] if found else None
 
     def pairs(self) -> list[Pair]:
@@ -253,7 +317,8 @@ def as_completion(row: tuple) -> Completion:
 
 
 def as_ranking(row: tuple) -> Ranking:
-    id, prompt, tiers, shown, probability, rater, simulated, seconds, predicted, created, _ = row
+    id, prompt, tiers, shown, probability, rater, simulated, seconds, predicted, created = row[:10]
+    selection, all_bad, note, edits, repeats = row[11:]
     tiers, predicted = json.loads(tiers), json.loads(predicted)
     return Ranking(
         prompt=prompt,
@@ -266,6 +331,11 @@ def as_ranking(row: tuple) -> Ranking:
         predicted=None if predicted is None else tuple(predicted),
         created=created,
         id=id,
+        selection=selection,
+        all_bad=bool(all_bad),
+        note=note,
+        edits=edits,
+        repeats=repeats,
     )
 
 

@@ -41,6 +41,15 @@ def tiny_policy():
 
 
 @pytest.fixture
+def study(tmp_path, model, monkeypatch):
+    """A small study of a tiny random model; see studies.small_study."""
+    from studies import small_study
+
+    monkeypatch.delenv("LAB_RATER", raising=False)
+    return small_study(tmp_path, model)
+
+
+@pytest.fixture
 def store(tmp_path):
     """An empty preference store."""
     from lab.store import PreferenceStore

@@ -188,11 +188,22 @@ def test_prequential_accuracy_reads_stored_predictions_only(store):
     assert model.accuracies.prequential is None  # nobody predicted these
     wrong = tuple(store.rankings()[0].shown)
     store.add_ranking(
-        Ranking("p0", tuple((i,) for i in wrong), wrong, predicted=(1.0, 2.0, 3.0, 4.0))
+        Ranking("new", tuple((i,) for i in wrong), wrong, predicted=(1.0, 2.0, 3.0, 4.0))
     )
     model.refit()
     assert model.accuracies.prequential.value == 0.0
     assert model.accuracies.prequential.count == 6
+
+
+@pytest.mark.parametrize("more", [{"prompt": "p0"}, {"prompt": "new", "selection": "unsure"}])
+def test_prequential_accuracy_is_of_new_prompts_that_came_at_random(store, more):
+    add_rankings(store, 3)
+    shown = tuple(store.rankings()[0].shown)
+    tiers = tuple((i,) for i in shown)
+    store.add_ranking(Ranking(tiers=tiers, shown=shown, predicted=(1.0, 2.0, 3.0, 4.0), **more))
+    model = model_of(store)
+    model.refit()
+    assert model.accuracies.rankings == 4 and model.accuracies.prequential is None
 
 
 def test_predictions_are_made_before_the_ranking_and_none_without_a_head(store):

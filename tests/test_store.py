@@ -123,6 +123,54 @@ def test_undo_takes_back_the_last_of_a_rater_also_under_newer_ones_of_others(sto
     assert store.undone() == {r.id for r in mine}
 
 
+def test_an_edited_ranking_stands_in_place_of_the_first_until_it_is_undone(store):
+    first = rank(store, ((1,), (2,)))
+    second = rank(store, ((2,), (1,)), edits=first.id, note="slip", all_bad=True)
+    assert store.rankings() == [second] and store.ranking(first.id) == first
+    assert store.undo() == second
+    assert store.rankings() == [first]
+    with pytest.raises(LabError, match="no ranking 99"):
+        store.ranking(99)
+
+
+def test_repeats_are_left_out_unless_they_are_wanted(store):
+    first = rank(store, ((1,), (2,)))
+    again = rank(store, ((2,), (1,)), repeats=first.id)
+    assert store.rankings() == [first]
+    assert store.rankings(repeats=True) == [first, again]
+    assert {p.ranking for p in store.pairs()} == {first.id}
+
+
+def test_each_rater_has_judgements_of_their_own(store):
+    mine = rank(store, ((1,), (2,)), "a")
+    theirs = rank(store, ((2,), (1,)), "b", rater="Ada")
+    assert store.rankings(rater="Ada") == [theirs] and store.rankings(rater="me") == [mine]
+    assert store.judged(rater="Ada") == ["b"] and store.judged(rater="me") == ["a"]
+
+
+def test_guidelines_are_kept(store):
+    assert store.guidelines == ""
+    store.guidelines = "Prefer \ud83d what is true."
+    assert store.guidelines == "Prefer \ufffd what is true."
+
+
+def test_a_store_of_the_first_schema_is_brought_up_to_date(tmp_path):
+    from lab.store import SCHEMA
+
+    path = tmp_path / "old.sqlite"
+    with sqlite3.connect(path) as db:
+        db.executescript(SCHEMA)
+        row = ("p", "[[2], [1]]", "[1, 2]", 0.5, "me", 0, 1.5, "null", 7.0, None)
+        db.execute("INSERT INTO rankings VALUES (NULL,?,?,?,?,?,?,?,?,?,?)", row)
+    db.close()
+    for _ in range(2):
+        store = PreferenceStore(path)
+        assert store.rankings() == [
+            Ranking("p", ((2,), (1,)), (1, 2), "me", False, 0.5, 1.5, None, 7.0, 1)
+        ]
+        store.close()
+
+
 def test_rankings_newer_than_an_id_are_those_that_came_after_it(store):
     first, second = rank(store, ((1,), (2,))), rank(store, ((2,), (1,)))
     skipped = store.add_ranking(Ranking("q", None, (3, 4)))
@@ -240,7 +288,7 @@ def test_pages_overwritten_with_noise_are_noticed(tmp_path):
 def test_a_newer_schema_is_refused_and_untouched(store):
     store.close()
     with sqlite3.connect(store.path) as db:
-        db.execute("UPDATE meta SET value = '2'")
+        db.execute("UPDATE meta SET value = '3'")
     db.close()
     before = store.path.read_bytes()
     with pytest.raises(LabError, match="newer lab") as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 
 from ..runner import NOW
+from .panel import Panel
 from .status import StatusLine, words_of
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ..experiment import Experiment
 
 
-class ComparePanel(widgets.VBox):
+class ComparePanel(Panel):
     """Pick or type a prompt; both models answer with the same random numbers."""
 
     def __init__(self, study: Experiment) -> None:
@@ -48,7 +49,8 @@ class ComparePanel(widgets.VBox):
                 self.answers,
                 widgets.HBox([self.measure_button, self.progress]),
                 self.figures,
-            ]
+            ],
+            "compare panel",
         )
         self.status.say("The prompts in the list are held out: neither rankings nor PPO saw them.")
 

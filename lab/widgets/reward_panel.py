@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-import ipywidgets as widgets
 import plotly.graph_objects as go
 
 from .figures import BLUE, GREEN, INK, ORANGE, band, style
+from .panel import Panel
 from .status import StatusLine
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ KINDS = {  # kind: (name, colour)
 }
 
 
-class RewardPanel(widgets.VBox):
+class RewardPanel(Panel):
     """Accuracy over the number of rankings, each kind with its 95 % band; redrawn at each refit."""
 
     def __init__(self, study: Experiment) -> None:
@@ -45,7 +45,7 @@ class RewardPanel(widgets.VBox):
         self.figure.update_yaxes(title_text="pair accuracy", range=[0, 1])
         self.figure.update_xaxes(title_text="rankings")
         self.status = StatusLine()
-        super().__init__([self.status, self.figure])
+        super().__init__([self.status, self.figure], "reward panel")
         study.on_refit(self.draw)
         self.draw()
 

@@ -14,9 +14,8 @@ class StatusLine(widgets.HTML):
 
     def say(self, text: str, alert: bool = False) -> None:
         """Show a text."""
-        color = "var(--jp-error-color0, #a02020)" if alert else "inherit"
         role = "alert" if alert else "status"
-        self.value = f'<div role="{role}" style="color: {color}">{html.escape(text)}</div>'
+        self.value = f'<div role="{role}" class="lab-status-{role}">{html.escape(text)}</div>'
 
 
 def words_of(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from plotly.subplots import make_subplots
 from ..errors import LabError
 from ..runner import NOW, TRAINING, Runner
 from .figures import BLUE, GREEN, INK, ORANGE, style
+from .panel import Panel
 from .status import StatusLine, words_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ SLIDERS: dict[str, dict] = {  # of the live settings that a hand may move
 }
 
 
-class TrainingPanel(widgets.VBox):
+class TrainingPanel(Panel):
     """Step, Run and Pause for a trainer; what it does over updates; samples of the last one.
 
     Updates run on the study's background thread, one job each, so that buttons answer at once.
@@ -78,7 +79,8 @@ class TrainingPanel(widgets.VBox):
                 self.figure,
                 widgets.HBox(list(self.sliders.values()), layout={"flex_flow": "row wrap"}),
                 self.samples,
-            ]
+            ],
+            "training panel",
         )
         self.status.say("Getting ready…")
         runner.submit(self._open, NOW, self._stop)

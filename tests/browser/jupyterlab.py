@@ -8,10 +8,12 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
+import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from lab.start import jupyterlab_command
@@ -117,6 +119,42 @@ def open_notebook(page: Page, address: str, name: str) -> Notebook:
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     page.wait_for_function(f"() => {KERNEL}?.status === 'idle'", timeout=60_000)
     return Notebook(page)
+
+
+def write_notebook(path: Path, cells: Sequence[str]) -> None:
+    """A notebook of these code cells."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, path)
+
+
+def set_theme(page: Page, theme: str) -> None:
+    """ "light" or "dark"."""
+    name = f"JupyterLab {theme.title()}"
+    page.evaluate(
+        "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", name
+    )
+    page.wait_for_selector(f"body[data-jp-theme-name='{name}']", state="attached")
+    page.wait_for_timeout(500)
+
+
+def barriers(page: Page, selector: str) -> list[str]:
+    """What axe-core finds in the elements of a selector that is serious or critical."""
+    axe = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+    if not axe.exists():
+        reason = "no axe-core: npm install --prefix tests/browser"
+        if os.environ.get("LAB_FORBID_SKIPS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    page.evaluate(axe.read_text("utf-8") + "; window.axe = axe;")
+    found = page.evaluate(
+        """async (selector) => (await axe.run({ include: [[selector]] })).violations
+             .filter((v) => ['serious', 'critical'].includes(v.impact))
+             .map((v) => `${v.id}: ${v.help} (${v.nodes.map((n) => n.html + ' ' +
+               (n.any[0]?.message ?? '')).slice(0, 3).join(' | ')})`)""",
+        selector,
+    )
+    return found
 
 
 def kernel_pid(kernel_id: str) -> int:

@@ -1,0 +1,76 @@
+"""The instruments of a study: what a notebook shows. All that they do is also a method to call."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .training import settings_for, trainer_class
+
+if TYPE_CHECKING:
+    from .experiment import Experiment
+    from .widgets import ComparePanel, RankingBoard, RewardPanel, TrainingPanel
+
+
+class Instruments:
+    """Part of `Experiment`."""
+
+    def rank(
+        self: Experiment, rankings: int = 8, policy: str = "reference", k: int = 4
+    ) -> RankingBoard:
+        """The board on which a person ranks completions."""
+        from .widgets import RankingBoard
+
+        board = RankingBoard(self.session(policy=policy, k=k), rankings)
+        if policy == "reference":
+            self.completions.fill_pool_ahead()
+        return board
+
+    def reward(self: Experiment) -> RewardPanel:
+        """The reward model's accuracy, live."""
+        from .widgets import RewardPanel
+
+        return RewardPanel(self)
+
+    def ppo(self: Experiment, new: bool = False, **settings) -> TrainingPanel:
+        """The panel that drives PPO: the newest run, or a new one."""
+        return self.train("ppo", new, **settings)
+
+    def train(self: Experiment, kind: str, new: bool = False, **options: Any) -> TrainingPanel:
+        """The panel that drives a trainer of any kind; see `trainer` for the options."""
+        from .widgets import TrainingPanel
+
+        runs = [r for r in self.all_runs if r.startswith(f"{kind}-")]
+        if new or options or not runs:
+            places = ("start", "demonstrations")
+            shown = settings_for(
+                self, kind, **{k: v for k, v in options.items() if k not in places}
+            )
+            if kind != "sft":
+                self.reward_model.require_head()  # say at once what is missing
+        else:
+            shown = self.trainer_settings(runs[-1])
+        opens = partial(self.trainer, kind, new=new, **options)
+        plots = trainer_class(kind).plots
+        panel = TrainingPanel(opens, plots, shown, self.runner, self.compute)
+        if nobody_is_here():
+            panel.start(int(os.environ.get("LAB_UPDATES", "25")))
+            self.runner.wait()
+        return panel
+
+    def compare(self: Experiment) -> ComparePanel:
+        """Reference and aligned side by side."""
+        from .widgets import ComparePanel
+
+        panel = ComparePanel(self)
+        if nobody_is_here():
+            panel.compare()
+            panel.measure()
+            self.runner.wait()
+        return panel
+
+
+def nobody_is_here() -> bool:
+    """Whether LAB_RATER names a simulated rater: notebooks then run without a person."""
+    return bool(os.environ.get("LAB_RATER"))
