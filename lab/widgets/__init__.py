@@ -3,6 +3,7 @@
 from .compare_panel import ComparePanel
 from .ranking_board import RankingBoard
 from .reward_panel import RewardPanel
+from .token_lens import TokenLens
 from .training_panel import TrainingPanel
 
-__all__ = ["ComparePanel", "RankingBoard", "RewardPanel", "TrainingPanel"]
+__all__ = ["ComparePanel", "RankingBoard", "RewardPanel", "TokenLens", "TrainingPanel"]
