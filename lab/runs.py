@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from .errors import DamagedStudy, LabError, RunInUse
+from .errors import DamagedStudy, LabError, NotReady, RunInUse
 from .files import append_json_line, flush, read_json_lines, write_atomic, write_json
 
 Row = dict[str, Any]
@@ -42,6 +42,8 @@ class History:
         self.samples: list[Row] = []
         self.settings: list[Row] = []
         self._start: Checkpoint | None = None
+        self._noted: Row = {}  # of tokens, while an update is under way
+        self._token_lines: dict[int, str] = {}
 
     @property
     def first(self) -> int:
@@ -87,10 +89,53 @@ class History:
             self._add("settings", {"update": update, "settings": settings})
         for row in samples:
             self._add("samples", {"update": update, **row})
+        if self._noted.get("update") == update:
+            self._add_tokens(self._noted)
+        self._noted = {}
         self._add("history", metrics)
 
     def _add(self, part: str, row: Row) -> None:
         getattr(self, part).append(row)
+
+    # Tokens: much for each update and seldom looked at, so they are read when they are asked for
+
+    def note_tokens(self, update: int, tokens: Row) -> None:
+        """What the update under way did to the tokens of its samples; `append` keeps it."""
+        self._noted = {"update": update, **tokens}
+
+    def tokens(self, update: int) -> Row:
+        """What a recorded update did to the tokens of its kept samples; see `TokenRecord.kept`.
+        `lab.lens` makes tables of it.
+
+        Raises:
+            NotReady: there is no record of it: says why, and where one may be.
+        """
+        parent = self.config.get("parent")
+        if parent and update <= self.first:
+            raise NotReady(
+                f"Update {update} is in {parent['run']}, which {self.name} branched off."
+            )
+        if not self.first < update <= self.last:
+            raise NotReady(f"{self.name} has no update {update}: its last one is {self.last}.")
+        line = self._token_line(update)
+        if line is None:
+            raise NotReady(
+                f"{self.name} has no record of the tokens of update {update}. PPO and GRPO keep "
+                "one since the token lens is there: updates that are taken now have it."
+            )
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise DamagedStudy(
+                f"The record of the tokens of update {update} of {self.name} can't be read "
+                f"({error}). Other updates are untouched."
+            ) from error
+
+    def _add_tokens(self, row: Row) -> None:
+        self._token_lines[row["update"]] = dumps(row)
+
+    def _token_line(self, update: int) -> str | bytes | None:
+        return self._token_lines.get(update)
 
     def _forget_unfinished(self) -> list[str]:
         """Drop samples and settings of an update that is not in the history. Returns which parts
@@ -124,8 +169,8 @@ class History:
 
 
 class Run(History):
-    """A folder with `config.json`, `metrics.jsonl`, `samples.jsonl`, `settings.jsonl` and
-    checkpoints, which are safetensors files with their state as JSON in the header.
+    """A folder with `config.json`, `metrics.jsonl`, `samples.jsonl`, `settings.jsonl`,
+    `tokens.jsonl` and checkpoints: safetensors files with their state as JSON in the header.
 
     History is on disk as each update ends. Where a crash left more history than the newest
     checkpoint knows, the run goes on from that checkpoint and computes the rest again.
@@ -136,6 +181,7 @@ class Run(History):
         "samples": "samples.jsonl",
         "settings": "settings.jsonl",
     }
+    TOKENS = "tokens.jsonl"
 
     def __init__(self, folder: str | Path, config: Row | None = None) -> None:
         super().__init__()
@@ -153,16 +199,34 @@ class Run(History):
         self._unfinished = self._forget_unfinished()
 
     def _add(self, part: str, row: Row) -> None:
+        self._write(self.FILES[part], row)
+        super()._add(part, row)
+
+    def _write(self, file: str, row: Row) -> None:
         try:
-            append_json_line(self.folder / self.FILES[part], row)
+            append_json_line(self.folder / file, row)
         except OSError as error:
             raise LabError(
-                f"{self.folder / self.FILES[part]} can't be written ({error}). The run is as it "
-                "was before this update: free the disk, or give access, and go on."
+                f"{self.folder / file} can't be written ({error}). The run is as it was before "
+                "this update: free the disk, or give access, and go on."
             ) from error
         finally:
             self._known_size = self._size()
-        super()._add(part, row)
+
+    def _add_tokens(self, row: Row) -> None:
+        self._write(self.TOKENS, row)
+
+    def _token_line(self, update: int) -> bytes | None:
+        """The last whole line of an update. One that a crash kept from the history is followed by
+        that of the update as it was taken again, so it needs no clearing."""
+        path, found = self.folder / self.TOKENS, None
+        if not path.exists():
+            return None
+        with path.open("rb") as file:
+            for line in file:
+                if line.startswith(b'{"update": %d,' % update) and line.endswith(b"}\n"):
+                    found = line
+        return found
 
     def hold(self) -> None:
         """From its first step on, a run belongs to one notebook, and to the trainer in it that
