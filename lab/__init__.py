@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .prompts import Prompt, load_prompts
     from .raters import Rater
     from .reward_trainer import RewardTrainer
+    from .sample import sample_study
     from .settings import DPOSettings, GRPOSettings, PPOSettings, RewardSettings, SFTSettings
     from .sft import SFT
     from .store import PreferenceStore
@@ -44,6 +45,7 @@ _HOME = {
     "SFTSettings": "settings",
     "load_demonstrations": "demonstrations",
     "load_prompts": "prompts",
+    "sample_study": "sample",
 }
 __all__ = [
     "DPO",
@@ -64,6 +66,7 @@ __all__ = [
     "SFTSettings",
     "load_demonstrations",
     "load_prompts",
+    "sample_study",
 ]
 
 

@@ -1,9 +1,10 @@
-"""python -m lab start | fetch | demo | bench | doctor"""
+"""python -m lab start | fetch | demo | merge | bench | doctor"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from . import __version__
 from .errors import LabError
@@ -29,6 +30,10 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--updates", type=int, default=25)
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--out", default="runs/demo", help="the folder of the study")
+
+    merge = commands.add_parser("merge", help="studies of several raters become one")
+    merge.add_argument("studies", nargs="+", help="the folders of the studies")
+    merge.add_argument("--out", required=True, help="the folder of the merged study")
 
     bench = commands.add_parser("bench", help="what one PPO update costs on this machine")
     bench.add_argument("--model", default="smollm2")
@@ -70,6 +75,12 @@ def main(argv: list[str] | None = None) -> int:
             from .demo import demo
 
             demo(**arguments)
+            return 0
+        if command == "merge":
+            from .merge import merge, show
+
+            out = Path(arguments["out"])
+            show(merge(arguments["studies"], out), out)
             return 0
         if command == "bench":
             from .bench import bench

@@ -207,7 +207,7 @@ class PreferenceStore:
                     f"The tiers {ranking.tiers} are not an arrangement of the completions shown "
                     f"{ranking.shown}: each must be in exactly one tier."
                 )
-        created = time.time()
+        created = ranking.created or time.time()  # one that comes from another store has its own
         row = (clean(ranking.prompt), json.dumps(ranking.tiers), json.dumps(ranking.shown))
         row += (ranking.selection_probability, clean(ranking.rater), ranking.simulated)
         row += (ranking.seconds, json.dumps(ranking.predicted), created, ranking.selection)
