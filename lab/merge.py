@@ -31,8 +31,8 @@ def merge(studies: Sequence[str | Path], out: str | Path) -> Agreement:
     those of one seed are, become one, so that raters can be compared on them.
 
     Skipped prompts, repeats and blind votes come along, what was taken back does not; no training
-    runs, and of completions of a run only what was ranked. A rater's name that several studies have gets the
-    study's name beside it.
+    runs, and of completions of a run only what was ranked. A rater's name that several studies
+    have gets the study's name beside it.
 
     Raises:
         LabError: `out` exists, a folder is no study, or they are of different models or sampling.
@@ -140,7 +140,7 @@ def add_rankings(
 def add_votes(
     merged: PreferenceStore, store: PreferenceStore, study: str, names: dict[str, str]
 ) -> None:
-    """Add a study's votes that stand; runs that were voted on get the study's name before theirs."""
+    """Add a study's votes that stand; its runs get its name before theirs."""
     for vote in Votes(store).all():
         variants = tuple(f"{study}/{v}" if RUN.match(v) else v for v in vote.variants)
         new = replace(vote, variants=variants, rater=names.get(vote.rater, vote.rater))

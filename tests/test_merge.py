@@ -93,5 +93,5 @@ def test_the_command_shows_the_agreement(two, tmp_path, capsys) -> None:
     folders = [str(study.folder) for study in two]
     assert main(["merge", *folders, "--out", str(tmp_path / "class")]) == 0
     out = capsys.readouterr().out
-    assert "Krippendorff's alpha" in out and "me (anna)" in out and "1 2 3 4" in out
+    assert "Krippendorff's alpha" in out and "me (ben): " in out and "100%" in out
     assert main(["merge", *folders, "--out", str(tmp_path / "class")]) == 1
