@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,9 @@ from .statistics import Estimate
 
 if TYPE_CHECKING:
     from .experiment import Experiment
+    from .trunk import Trunk
 
+OnText = Callable[[list[str]], None]
 CHUNK = 64  # rows sampled together: larger products use the processor better
 
 
@@ -27,7 +29,9 @@ class Answers:
     """Completions of one policy. Row i answers `prompts[i]`.
 
     Attributes:
-        kl: mean over completions of log-prob under the policy less under the reference, nats.
+        features: what the study's reward head reads of each.
+        kl: mean over completions of log-prob under the policy less under the reference, nats; NaN
+            where the two have no tokens in common.
     """
 
     prompts: list[str]
@@ -97,32 +101,73 @@ def answer(
 
     Two policies with the same seed see the same random numbers. With `reference`, KL is measured.
     """
-    trunk = policy.trunk
-    out = Answers(list(prompts), [], [], [], np.zeros((0, 2 * trunk.hidden_size), np.float32), 0.0)
-    features, kl = [], 0.0
+    drawing = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
+    parts = []
+    for part in answer_chunks(policy, prompts, reference=reference, seed=seed, **drawing):
+        parts.append(part)
+        if on_chunk:
+            on_chunk(sum(len(p.prompts) for p in parts))
+    return join(parts) if parts else no_answers(policy)
+
+
+def answer_chunks(
+    policy: Policy,
+    prompts: Sequence[str],
+    *,
+    reference: Policy | None = None,
+    seed: int = 0,
+    on_text: OnText | None = None,
+    **drawing: float,
+) -> Iterator[Answers]:
+    """The answers of `answer` to CHUNK prompts at a time: for who works in short jobs.
+
+    Args:
+        on_text: called after each token with the texts of the chunk's answers so far.
+        drawing: `max_new_tokens`, `temperature` and `top_p` of `sample`.
+    """
+    trunk, room = policy.trunk, int(drawing.get("max_new_tokens", 24))
     for first in range(0, len(prompts), CHUNK):
-        ids = [trunk.encode(p, max_new_tokens) for p in prompts[first : first + CHUNK]]
+        asked = list(prompts[first : first + CHUNK])
         samples = sample(
             policy,
-            ids,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
+            [trunk.encode(p, room) for p in asked],
             seed=int(np.random.SeedSequence([seed, first]).generate_state(1)[0]),
+            on_token=on_text and texts_told(trunk, on_text),
+            **drawing,
         )
+        kl = 0.0
         if reference is not None:
             with torch.no_grad():
-                under_reference, _ = logprobs(reference, samples, temperature)
-            kl += (samples.logprobs - under_reference).sum().item()
-        out.texts += [trunk.decode(row) for row in samples.token_lists()]
-        out.token_ids += [tuple(row) for row in samples.token_lists()]
-        out.finished += samples.finished.tolist()
-        features.append(samples.features().numpy(force=True))
-        if on_chunk:
-            on_chunk(min(first + CHUNK, len(prompts)))
-    out.features = np.concatenate(features) if features else out.features
-    out.kl = kl / max(1, len(prompts))
-    return out
+                found, _ = logprobs(reference, samples, drawing.get("temperature", 1.0))
+            kl = (samples.logprobs - found).sum().item() / len(asked)
+        ids = samples.token_lists()
+        yield Answers(
+            prompts=asked,
+            texts=[trunk.decode(row) for row in ids],
+            token_ids=[tuple(row) for row in ids],
+            finished=samples.finished.tolist(),
+            features=samples.features().numpy(force=True),
+            kl=kl,
+        )
+
+
+def texts_told(trunk: Trunk, on_text: OnText) -> Callable[[list[list[int]]], None]:
+    """Hands on texts where tokens come; half a character is held back until it is whole."""
+    return lambda rows: on_text([trunk.decode(row).rstrip("\ufffd") for row in rows])
+
+
+def join(parts: Sequence[Answers]) -> Answers:
+    """Answers of several chunks as one."""
+    names = ("prompts", "texts", "token_ids", "finished")
+    together = {name: [x for part in parts for x in getattr(part, name)] for name in names}
+    sizes = np.array([len(part.prompts) for part in parts])
+    kl = float(np.array([part.kl for part in parts]) @ sizes / max(1, sizes.sum()))
+    return Answers(**together, features=np.concatenate([p.features for p in parts]), kl=kl)
+
+
+def no_answers(policy: Policy) -> Answers:
+    """To no prompts."""
+    return Answers([], [], [], [], np.zeros((0, 2 * policy.trunk.hidden_size), np.float32), 0.0)
 
 
 Judge = Callable[[Answers], Sequence[float]]
@@ -140,28 +185,6 @@ def compare(reference: Answers, aligned: Answers, judge: Judge) -> Comparison:
     return Comparison(reference, aligned, *utilities)
 
 
-def side_by_side(study: Experiment, prompt: str, count: int, seed: int) -> dict[str, list[dict]]:
-    """See `Experiment.side_by_side`."""
-    name = f"aligned: {study.policy_name('aligned')}"
-    sampling = {"max_new_tokens": study.max_new_tokens, "temperature": study.temperature}
-    with study.compute:
-        answers = [
-            answer(policy, [prompt] * count, seed=seed, **sampling)
-            for policy in (study.reference, study.aligned)
-        ]
-    head = judging_head(study)
-    raw = [head.raw(a.features) if head else [None] * count for a in answers]
-    offset = head.offsets.get(prompt, raw[0].mean()) if head else 0.0
-    return {
-        name: [
-            {"text": text, "finished": finished}
-            | {"score": None if r is None else float(r - offset) / head.spread}
-            for text, finished, r in zip(a.texts, a.finished, scores, strict=True)
-        ]
-        for name, a, scores in zip(("reference", name), answers, raw, strict=True)
-    }
-
-
 def measure(
     study: Experiment,
     rater: str | Rater | Utility | None,
@@ -170,7 +193,7 @@ def measure(
 ) -> Comparison:
     """See `Experiment.measure`."""
     aligned = study.aligned
-    head = None if rater is not None else judging_head(study) or study.reward_model.require_head()
+    judge, _ = judge_of(study, rater)
     prompts = [p.text for p in study.prompts if p.split == "heldout" for _ in range(count)]
     total, found = 2 * len(prompts), []
     with study.compute:
@@ -188,14 +211,27 @@ def measure(
                     on_chunk=tell,
                 )
             )
-    if head is None:
-        return compare(*found, gold(get_rater(rater).utility))
-    return compare(*found, lambda a: head.raw(a.features) / head.spread)
+    return compare(*found, judge)
+
+
+def judge_of(study: Experiment, rater: str | Rater | Utility | None) -> tuple[Judge, str]:
+    """A rater's utility; or (None) the reward model of the newest run, in its standard deviations.
+    And what the judge is called.
+
+    Raises:
+        NotReady: there is no reward model.
+    """
+    if rater is not None:
+        found = get_rater(rater)
+        return gold(found.utility), f"the simulated rater {found.name!r}"
+    head = judging_head(study) or study.reward_model.require_head()
+    return lambda a: head.score(a.prompts, a.features), "the reward model"
 
 
 def judging_head(study: Experiment) -> RewardHead | None:
-    """The reward model that the newest run is pinned to; the current one for a run without."""
-    folder = study.trainer().run.folder
-    if (folder / "reward.json").exists():
+    """The reward model that the newest run is pinned to; the current one for a run without, or
+    while there is no run."""
+    folder = study.folder / study.runs[-1] if study.runs else None
+    if folder is not None and (folder / "reward.json").exists():
         return RewardHead.load(folder)
     return study.reward_model.head

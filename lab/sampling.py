@@ -30,7 +30,7 @@ def sample(
     seed: int = 0,
     value_head: nn.Module | None = None,
     rows_at_once: int = 1024,
-    on_token: Callable[[int], None] | None = None,
+    on_token: Callable[[list[list[int]]], None] | None = None,
 ) -> Samples:
     """Draw one completion for each prompt (token ids; repeat a prompt to draw several).
 
@@ -41,7 +41,7 @@ def sample(
         seed: the same seed gives every model the same random numbers, row by row.
         value_head: evaluated on the hidden state that each token is drawn from.
         rows_at_once: more are sampled in chunks; it changes nothing but memory and time.
-        on_token: called with the number of tokens drawn so far in a chunk, for progress.
+        on_token: called after each token with the ids that each row of a chunk has so far.
     """
     check_sampling(max_new_tokens, temperature, top_p)
     generator = torch.Generator().manual_seed(seed)
@@ -63,7 +63,7 @@ def sample_chunk(
     temperature: float,
     top_p: float,
     value_head: nn.Module | None,
-    on_token: Callable[[int], None] | None,
+    on_token: Callable[[list[list[int]]], None] | None,
 ) -> Samples:
     """One batch of `sample`; `uniforms` [B, C] are its random numbers."""
     trunk, device = policy.trunk, policy.trunk.device
@@ -113,7 +113,7 @@ def sample_chunk(
         step_mask = torch.cat([step_mask, alive[:, None]], 1)
         step_ids, positions = tokens[live, t][:, None], step_mask.sum(1, keepdim=True) - 1
         if on_token:
-            on_token(t + 1)
+            on_token(cut_rows(tokens, lengths))
         if finished.all():
             break
 
@@ -139,6 +139,12 @@ def sample_chunk(
         inputs=inputs,
         states=states,
     )
+
+
+def cut_rows(tokens: Tensor, lengths: Tensor) -> list[list[int]]:
+    """Rows of tokens [B, C] as lists, each up to its length [B]."""
+    rows = zip(tokens.tolist(), lengths.tolist(), strict=True)
+    return [ids[:length] for ids, length in rows]
 
 
 def spread(parts: Sequence[tuple[Tensor, Tensor]], rows: int) -> Tensor:

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from helpers import build_policy, plain_logprobs, tiny_model
+from studies import rank_some
 
 from lab import compare as module
+from lab.bulk import Bulk
+from lab.columns import Columns
 from lab.compare import answer, compare, gold
-from lab.errors import BadSetting, PromptTooLong
+from lab.errors import BadSetting, NotReady, PromptTooLong
 from lab.sampling import read
 
 PROMPTS = ["w20 w21", "w30", "w31 w32 w33", "w20 w21", "w40"] * 2
@@ -130,3 +133,100 @@ def test_what_sampling_refuses_is_refused_here(policy):
         answer(policy, PROMPTS, temperature=9)
     with pytest.raises(PromptTooLong):
         answer(policy, ["w5 " * 127], max_new_tokens=2)
+
+
+# Variants in bulk
+
+
+@pytest.fixture
+def trained(study):
+    rank_some(study)
+    study.trainer(batch_size=4, learning_rate=0.01).train(2)
+    return study
+
+
+def test_a_table_in_bulk_says_what_measure_says(trained):
+    bulk = Bulk(trained, ["ppo-1", "best-of-4"], count=3)
+    counted = []
+    rows = {row.name: row for row in bulk.run(lambda *done: counted.append(done))}
+    assert list(rows) == ["reference", "ppo-1@2", "best-of-4"]
+    assert counted[-1] == (27, 27) and bulk.trained_on
+    whole = trained.measure(count=3)
+    run = rows["ppo-1@2"]
+    assert (run.gain, run.win_rate) == (whole.gain, whole.win_rate)
+    assert run.kl == whole.aligned.kl and not run.kl_is_bound
+    assert run.distinct2 == whole.summary()["distinct2_aligned"]
+    assert run.score == whole.gold_aligned.mean()
+    assert run.tokens == np.mean([len(ids) for ids in whole.aligned.token_ids])
+    reference = rows["reference"]
+    assert reference.gain is None and reference.win_rate is None
+    assert reference.kl == pytest.approx(0, abs=1e-5)
+    best = rows["best-of-4"]
+    assert best.kl_is_bound and best.kl == pytest.approx(np.log(4) - 3 / 4)
+    assert best.score > reference.score and best.gain.value > 0
+
+
+def test_a_rater_or_a_function_judges_as_well(trained):
+    bulk = Bulk(trained, ["ppo-1"], rater=length, prompts=["w20", "w30"], count=2)
+    reference, run = bulk.run()
+    assert not bulk.trained_on and run.answers == 4
+    assert bulk.found["reference"].prompts == ["w20", "w20", "w30", "w30"]
+    assert reference.score == np.mean([len(t) for t in bulk.found["reference"].texts])
+
+
+def test_a_table_comes_in_short_jobs_and_ends_where_it_is_left(trained, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 2)
+    bulk = Bulk(trained, ["ppo-1"], count=2)
+    work = bulk.work()
+    assert [next(work) for _ in range(5)] == [2, 4, 6, 8, 10]
+    assert [row.name for row in bulk.rows()] == ["reference"], "of whole variants alone"
+    assert trained.compute.acquire(blocking=False), "between two jobs the model is free"
+    trained.compute.release()
+
+
+def test_a_table_without_a_judge_or_prompts_is_refused_before_anything_is_sampled(study):
+    with pytest.raises(NotReady, match="ranking"):
+        Bulk(study, ["reference"]).run()
+    for count in (0, 65):
+        with pytest.raises(BadSetting, match=f"count={count}"):
+            Bulk(study, ["reference"], count=count)
+    study.prompts = []
+    with pytest.raises(BadSetting, match="held-out"):
+        Bulk(study, ["reference"])
+
+
+# Side by side
+
+
+def test_columns_part_where_their_tokens_do(trained):
+    columns = Columns(trained, "w20 w21", ["reference", "ppo-1", "best-of-1"], count=8, seed=1)
+    for place in range(3):
+        columns.fill(place)
+    first, run, _ = columns.columns
+    assert {cell.same for cell in first.answers} == {None}
+    parted = [(a, b) for a, b in zip(first.answers, run.answers, strict=True) if a.text != b.text]
+    assert parted
+    for a, b in parted:
+        assert a.text[: b.same] == b.text[: b.same]
+        assert a.text[b.same :].split()[:1] != b.text[b.same :].split()[:1]
+    for a, b in zip(first.answers, run.answers, strict=True):
+        assert (b.same is None) == (a.text == b.text)
+
+
+def test_scores_are_relative_to_the_reference(trained):
+    columns = Columns(trained, "a prompt never asked", ["ppo-1", "reference"], count=4)
+    columns.fill(0)
+    columns.fill(1)
+    columns.judge()
+    assert np.mean([c.score for c in columns.columns[1].answers]) == pytest.approx(0, abs=1e-9)
+    assert columns.baseline == "the average answer of the reference to this prompt"
+    alone = Columns(trained, "a prompt never asked", ["ppo-1"], count=4)
+    alone.fill(0)
+    alone.judge()
+    assert alone.baseline == "the average answer of ppo-1@2 to this prompt"
+
+
+@pytest.mark.parametrize("names", [[], ["reference", "reference"]])
+def test_columns_need_different_names(study, names):
+    with pytest.raises(BadSetting, match="variants="):
+        Columns(study, "w20", names)

@@ -203,11 +203,15 @@ def test_settings_out_of_range_are_refused_by_name(name, value, tiny_policy):
         sample(tiny_policy(), [[5]], **{name: value})
 
 
-def test_progress_counts_tokens(tiny_policy):
-    counted = []
-    sample(tiny_policy(eos=()), [[5]], max_new_tokens=4, seed=1, on_token=counted.append)
-    assert counted == list(range(1, len(counted) + 1))
-    assert counted
+def test_tokens_are_told_as_they_are_drawn(tiny_policy):
+    told = []
+    policy = tiny_policy(eos=range(3, 20))
+    drawn = sample(policy, [[5], [6]] * 4, max_new_tokens=6, seed=1, on_token=told.append)
+    whole = drawn.token_lists()
+    assert len({len(row) for row in whole}) > 1
+    for n, rows in enumerate(told, 1):
+        assert rows == [row[:n] for row in whole]
+    assert told[-1] == whole
 
 
 def test_a_completion_without_tokens_has_features_zero(tiny_policy):
