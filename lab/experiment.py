@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from . import catalog
@@ -22,27 +21,22 @@ from .prompts import Prompt, load_prompts, write_prompts
 from .ranking import RankingSession
 from .reward import RewardModel
 from .runner import Runner
-from .settings import Settings, check_study
+from .settings import check_study
 from .store import PreferenceStore, keep_aside
-from .training import (
-    ALIGNING,
-    KINDS,
-    make_run,
-    open_trainer,
-    policy_of,
-    run_row,
-)
+from .study_runs import StudyRuns
+from .training import policy_of
 
 if TYPE_CHECKING:
     from .compare import Comparison
     from .policy import Policy, Trainable
     from .raters import Rater, Utility
+    from .runs import Run
     from .trainer import Trainer
 
 VERSION = 1
 
 
-class Experiment(Instruments):
+class Experiment(StudyRuns, Instruments):
     """Opens a study, or starts it. Everything it holds lives in `runs/<name>/`.
 
     Args:
@@ -92,6 +86,7 @@ class Experiment(Instruments):
         self.runner = Runner()
         self.compute = threading.RLock()  # held by whoever runs the model
         self._newest: Trainer | None = None
+        self._records: dict[str, tuple[int, Run]] = {}  # those that no trainer has open
         self._trainers: WeakValueDictionary[str, Trainer] = WeakValueDictionary()
         self._on_refit: list[Callable[[], None]] = []
 
@@ -210,83 +205,6 @@ class Experiment(Instruments):
         last = len(self.store.rankings())
         return [rows[n] for n in sorted(rows) if n <= last]
 
-    # Runs
-
-    @property
-    def runs(self) -> list[str]:
-        """Names of the training runs that end in a policy, oldest first."""
-        return [name for name in self.all_runs if name.rpartition("-")[0] in ALIGNING]
-
-    @property
-    def all_runs(self) -> list[str]:
-        """Names of all training runs, those of the reward model by gradient steps as well."""
-        from .runs import run_folders
-
-        return [folder.name for folder in run_folders(self.folder)]
-
-    def trainer(
-        self,
-        kind: str | None = None,
-        *,
-        new: bool = False,
-        on_chunk: Callable[[int], None] | None = None,
-        **options: Any,
-    ) -> Trainer:
-        """The newest run, continued; or a new one with its own settings, pinned to the preferences
-        as they are now.
-
-        Args:
-            kind: "ppo", "grpo", "dpo", "sft" or "reward"; None for the newest run of any kind that
-                ends in a policy, and PPO for a new one.
-            new: start a run even where there is one; settings start one by themselves.
-            on_chunk: gets how many of the missing completions of `completions.pool()` are there.
-            options: settings of the kind (see PPOSettings and its like), and `start` and
-                `demonstrations` of `training.make_run`.
-
-        Raises:
-            NotReady: what the kind learns from is not there yet.
-        """
-        runs = self.runs if kind is None else [r for r in self.all_runs if r.startswith(f"{kind}-")]
-        if runs and not new and not options:
-            return self.open_run(runs[-1])
-        with self.compute:
-            places = {k: options.pop(k) for k in ("start", "demonstrations") if k in options}
-            run = make_run(self, kind or "ppo", options, on_chunk=on_chunk, **places)
-            try:
-                trainer = open_trainer(self, run)
-            except BaseException:
-                shutil.rmtree(run.folder)  # or a run that can't be opened would be the newest
-                raise
-            self._trainers[run.name] = self._newest = trainer
-        return trainer
-
-    def open_run(self, name: str) -> Trainer:
-        """The trainer of a run, where it stands; one and the same for all who ask."""
-        from .runs import Run
-
-        trainer = self._trainers.get(name)
-        if trainer is not None:
-            return trainer
-        with self.compute:
-            self._newest = None  # its memory is needed, unless somebody holds it
-            trainer = open_trainer(self, Run(self.folder / name))
-            self._trainers[name] = self._newest = trainer
-        return trainer
-
-    def branch(self, update: int, **changes: Any) -> Trainer:
-        """A sibling of the newest run that starts after one of its updates, with other settings;
-        from now on it is the newest run.
-
-        Raises:
-            LabError: the update was never taken.
-            BadSetting: a setting is unknown or out of range.
-        """
-        with self.compute:
-            trainer = self.trainer().branch(update, **changes)
-            trainer.lock = self.compute
-            self._trainers[trainer.run.name] = self._newest = trainer
-        return trainer
-
     def policy_of(self, name: str) -> Policy:
         """A frozen policy: "reference", or what a run has come to.
 
@@ -294,19 +212,6 @@ class Experiment(Instruments):
             LabError: there is no such run, or it has no policy.
         """
         return policy_of(self, name)
-
-    def run_table(self) -> list[dict]:
-        """A row a run: what it is, what it branched off, how far it came, what it takes on disk."""
-        return [run_row(self.folder / name) for name in self.all_runs]
-
-    def trainer_settings(self, name: str) -> Settings:
-        """The settings of a run, without opening its trainer."""
-        from .runs import Run
-
-        if (trainer := self._trainers.get(name)) is not None:
-            return trainer.settings
-        run = Run(self.folder / name)
-        return KINDS[run.config["kind"]].of(run.config["settings"])
 
     def side_by_side(self, prompt: str, count: int = 3, seed: int = 0) -> dict[str, list[dict]]:
         """Answers of reference and aligned to one prompt, with the same random numbers.

@@ -51,9 +51,10 @@ class Instruments:
                 self.reward_model.require_head()  # say at once what is missing
         else:
             shown = self.trainer_settings(runs[-1])
+        known = None if new or options or not runs else runs[-1]
         opens = partial(self.trainer, kind, new=new, **options)
         plots = trainer_class(kind).plots
-        panel = TrainingPanel(opens, plots, shown, self.runner, self.compute)
+        panel = TrainingPanel(self, kind, opens, plots, shown, known)
         if nobody_is_here():
             panel.start(int(os.environ.get("LAB_UPDATES", "25")))
             self.runner.wait()

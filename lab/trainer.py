@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,26 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from .errors import BadSetting, LabError, NotRepeated, TrainingStopped
+from .plots import Plot
 from .runs import CHECKPOINT_EVERY, Checkpoint, History, Row, Run
 from .settings import Settings
+from .travel import Travel
+from .until import Until
 
 SAMPLES_KEPT = 4  # samples of each update that go into the history
 CLOCK = ("seconds", "seconds_sampling", "seconds_scoring", "seconds_training", "eps")
 
 
-@dataclass(frozen=True)
-class Plot:
-    """What is worth watching while a trainer works: metrics over updates that share an axis. The
-    first of them stands for the plot in a line of words, as `word` and in `form`."""
-
-    axis: str
-    metrics: dict[str, str]
-    word: str
-    form: str = ".2f"
-    from_zero: bool = False
-
-
-class Trainer:
+class Trainer(Travel):
     """Takes updates, one at a time; goes back to any of them; branches off from any of them.
 
     A subclass names its `kind`, its `Settings`, the `modules` that it trains, the metric by which a
@@ -87,8 +78,6 @@ class Trainer:
     def twin(self, settings: Settings, run: History) -> Self:
         """The same trainer with other settings and another run."""
         raise NotImplementedError
-
-    # Forward
 
     @property
     def history(self) -> list[Row]:
@@ -155,18 +144,36 @@ class Trainer:
                 "Try a smaller learning_rate."
             ) from None
         self.last_samples = samples
+        if again:
+            self._settle()
         if self.update % CHECKPOINT_EVERY == 0:
             self.save()
         return metrics
 
-    def train(self, updates: int, on_update: Callable[[Row], None] | None = None) -> list[Row]:
-        """`step()` so many times, then save. Returns the metrics of these updates."""
-        rows = []
-        for _ in range(updates):
-            rows.append(self.step())
-            if on_update:
-                on_update(rows[-1])
-        self.save()
+    def train(
+        self,
+        updates: int,
+        on_update: Callable[[Row], None] | None = None,
+        until: str | None = None,
+    ) -> list[Row]:
+        """`step()` so many times, then save. Returns the metrics of these updates.
+
+        `until`: ends earlier, after the first update for which it holds: a metric, `>=` or `<=`,
+        and a number, as in "objective/kl >= 8" or "update >= 40".
+
+        Raises:
+            BadSetting: `until` can't be read, or names a metric that an update does not have.
+        """
+        goal, rows = None if until is None else Until.of(until), []
+        try:
+            for _ in range(updates):
+                rows.append(self.step())
+                if on_update:
+                    on_update(rows[-1])
+                if goal and goal.reached(rows[-1]):
+                    break
+        finally:
+            self.save()
         return rows
 
     def _compared(self, again: Row) -> Row:
@@ -174,7 +181,8 @@ class Trainer:
         row = self.run.row(self.update)
         if self.parameters[0].is_cuda:  # a GPU adds in an order of its own
             return row
-        if any(again[k] != row.get(k) for k in again if k not in CLOCK):
+        known = [k for k in again if k in row and k not in CLOCK]  # later versions measure more
+        if any(again[k] != row[k] for k in known):
             raise NotRepeated(
                 f"Update {self.update} of {self.run.name} came out otherwise than it is recorded: "
                 "the machine, its number of threads or a package is not what it was. "
@@ -223,112 +231,3 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm.item()
-
-    # Back
-
-    def rewind(self, update: int) -> None:
-        """Go back (or forward again) to how everything was after `update`: weights, optimizer,
-        value head, order of prompts, random numbers. Starts from the nearest checkpoint before
-        and computes the updates in between again. The record stays as it is.
-
-        Raises:
-            LabError: the update was never taken, or belongs to the run that this one branched off.
-        """
-        if not self.run.first <= update <= self.run.last:
-            parent = self.run.config.get("parent")
-            before = f" What is before is in {parent['run']}." if parent else ""
-            raise LabError(
-                f"rewind({update}): {self.run.name} has the updates {self.run.first} to "
-                f"{self.run.last}.{before}"
-            )
-        with self.lock:
-            self._go_to(update)
-
-    def _go_to(self, update: int, replay: bool = True) -> None:
-        saved = self.run.load(update)
-        if saved is not None:
-            self.restore(*saved)
-        else:
-            self.optimizer.zero_grad(set_to_none=True)
-            self.optimizer.state.clear()
-            self.begin()
-            self.update = 0
-        while replay and self.update < update:
-            self._step()
-        settings = self.run.settings_of(min(self.update + 1, self.run.last))
-        if settings is not None:
-            self.settings = type(self.settings).of(settings)
-        self.last_samples = [row for row in self.run.samples if row["update"] == self.update]
-
-    def branch(self, update: int, **changes: Any) -> Self:
-        """A sibling run that starts after `update` of this one, with the settings that came next
-        there, but for what is given; its config names this run as its parent. This trainer stays
-        where it is.
-
-        Raises:
-            BadSetting: a setting is unknown or out of range.
-            LabError: the update was never taken.
-        """
-        type(self.settings).of({**asdict(self.settings), **changes})  # before anything moves
-        with self.lock:
-            tensors, state = self._state_after(update)
-        checked = type(self.settings).of({**state["settings"], **changes})
-        run = self.run.sibling(self.kind, asdict(checked), update)
-        run.start(tensors, {**state, "settings": asdict(checked)})
-        return self.twin(checked, run)
-
-    def _state_after(self, update: int) -> Checkpoint:
-        """The snapshot of another moment, or of this one."""
-        here = self.snapshot()
-        if update == self.update:
-            return here
-        samples = self.last_samples
-        try:
-            self.rewind(update)
-            return self.snapshot()
-        finally:
-            self.restore(*here)
-            self.last_samples = samples
-
-    def save(self) -> None:
-        """Write a checkpoint of where the run stands, if it lives on disk, has none there, and was
-        not rewound."""
-        if not isinstance(self.run, Run) or self.update < self.run.last:
-            return
-        with self.lock:
-            if self.update not in (self.run.first, *self.run.checkpoints):
-                self.run.save(*self.snapshot(copy=False), self.best_metric)
-
-    def snapshot(self, copy: bool = True) -> Checkpoint:
-        """All that the next update depends on: tensors, and a state that JSON can hold. Without
-        `copy` the tensors are those that train, for who writes them down at once."""
-        tensors = dict(self._trained())
-        for i, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{k}": v for k, v in moments.items()}
-        tensors = {k: v.detach().clone() if copy else v.detach() for k, v in tensors.items()}
-        return tensors, {"update": self.update, "settings": asdict(self.settings)}
-
-    @torch.no_grad()
-    def restore(self, tensors: Mapping[str, Tensor], state: Row) -> None:
-        """Go to what `snapshot` gave."""
-        for name, parameter in self._trained().items():
-            parameter.copy_(tensors[name])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                moments.setdefault(int(index), {})[key] = tensor.clone()
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.zero_grad(set_to_none=True)
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.settings = type(self.settings).of(state["settings"])
-        self.update = state["update"]
-
-    def _trained(self) -> dict[str, nn.Parameter]:
-        """The parameters that training moves, by name."""
-        return {
-            f"{name}.{key}": parameter
-            for name, module in self.modules.items()
-            for key, parameter in module.named_parameters()
-            if parameter.requires_grad
-        }

@@ -1,236 +1,313 @@
-"""The panel that steps a trainer and shows what each update did."""
+"""The panel that steps a trainer, goes back, branches off, and shows what each update did."""
 
 from __future__ import annotations
 
 import html
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
+from .. import frontier
 from ..errors import LabError
-from ..runner import NOW, TRAINING, Runner
-from .figures import BLUE, GREEN, INK, ORANGE, style
+from ..health import Finding, health
 from .panel import Panel
-from .status import StatusLine, words_of
+from .run_controls import RunControls
+from .run_driver import ENOUGH, RunDriver
+from .run_figure import Curves, RunFigure
+from .run_table import RunTable
+from .setting_sliders import SettingSliders
+from .status import StatusLine
+from .token_lens import TokenLens
+from .yardstick import YardstickButton
 
 if TYPE_CHECKING:
-    from ..settings import Settings
-    from ..trainer import Plot, Trainer
+    import plotly.graph_objects as go
 
-COLORS = (BLUE, GREEN, ORANGE, INK)
-SLIDERS: dict[str, dict] = {  # of the live settings that a hand may move
-    "kl_coef": {"min": 0, "max": 1, "step": 0.01},
-    "beta": {"min": 0, "max": 1, "step": 0.01},
-    "cliprange": {"min": 0.05, "max": 1, "step": 0.05},
-    "epsilon": {"min": 0.05, "max": 1, "step": 0.05},
-    "temperature": {"min": 0.1, "max": 2, "step": 0.1},
-}
+    from ..experiment import Experiment
+    from ..plots import Plot
+    from ..settings import Settings
+    from ..trainer import Trainer
+
+ON_SHOW = 2  # plots that are drawn at first
 
 
 class TrainingPanel(Panel):
-    """Step, Run and Pause for a trainer; what it does over updates; samples of the last one.
+    """Drives a run of any kind: Step, Run, Run until, Pause, Rewind, Branch; its metrics over
+    updates beside those of other runs; its health in words; samples of the last update.
 
     Updates run on the study's background thread, one job each, so that buttons answer at once.
 
     Args:
+        study: where the run lives.
+        kind: the kind of the run.
         opens: gives the trainer; called in the background, since it may have to sample first.
-        plots: what is drawn of its history.
-        settings: what the sliders show.
-        runner: the background thread.
-        compute: the lock held by whoever runs the model.
+        plots: what may be drawn of its history.
+        settings: what the sliders show at first.
+        run: the name of the run, where there is one already: its curves are drawn at once.
     """
 
     def __init__(
         self,
+        study: Experiment,
+        kind: str,
         opens: Callable[..., Trainer],
         plots: Sequence[Plot],
         settings: Settings,
-        runner: Runner,
-        compute: threading.RLock,
+        run: str | None = None,
     ) -> None:
-        self.trainer: Trainer | None = None
-        self._opens, self._plots = opens, plots
-        self._runner, self._compute = runner, compute
-        self._lock = threading.RLock()
-        self._to_go, self._at_work, self._showing = 0, False, False
-        self.figure = self._make_figure()
-        self.step_button = widgets.Button(description="Step", button_style="primary")
-        self.run_button = widgets.Button(description="Run")
-        self.pause_button = widgets.Button(description="Pause", disabled=True)
-        self.updates = widgets.BoundedIntText(25, 1, 10_000, description="updates")
-        self.updates.layout.width = "160px"
-        self.progress = widgets.IntProgress(0, 0, 1, layout={"width": "140px"})
+        self.study, self.kind, self._plots, self._name = study, kind, plots, run
+        self._showing = False
+        self._sticks: dict[str, dict[str, list[dict]]] = {}  # best-of-n, by run
+        self._figure = RunFigure(plots, self._picked)
+        metrics = {n: m for p in plots if not p.over_kl for m, n in p.metrics.items()}
+        self.controls = RunControls({**metrics, "update": "update"})
         self.status = StatusLine()
+        self.health = widgets.HTML()
         self.samples = widgets.HTML()
-        self.sliders = self._make_sliders(settings)
-        self._show_settings(settings)
-        self.step_button.on_click(lambda _: self.start(1))
-        self.run_button.on_click(lambda _: self.start(self.updates.value))
-        self.pause_button.on_click(lambda _: self.pause())
-        buttons = [self.step_button, self.run_button, self.updates, self.pause_button]
-        super().__init__(
-            [
-                widgets.HBox([*buttons, self.progress], layout={"flex_flow": "row wrap"}),
-                self.status,
-                self.figure,
-                widgets.HBox(list(self.sliders.values()), layout={"flex_flow": "row wrap"}),
-                self.samples,
-            ],
-            "training panel",
-        )
+        self.chooser = widgets.Dropdown(description="run", layout={"width": "200px"})
+        self.chooser.style.description_width = "30px"
+        self.on_show = [
+            widgets.Checkbox(
+                i < ON_SHOW, description=p.word, indent=False, layout={"width": "auto"}
+            )
+            for i, p in enumerate(plots)
+        ]
+        self.table = RunTable(self.draw)
+        self._settings = SettingSliders(settings, self._change)
+        self.lens = TokenLens(study.runner)
+        self.yardstick = YardstickButton(study, lambda: self._name, self.status.say, self._measured)
+        self.driver = RunDriver(study, opens, self.status.say, self._show, self._tell)
+        super().__init__(self._parts(), "training panel")
         self.status.say("Getting ready…")
-        runner.submit(self._open, NOW, self._stop)
+        self._show_runs()
+        self.draw()
+        self._listen()
+        self.driver.open()
 
-    def _open(self) -> None:
-        """First job of the background thread: the run itself."""
-        self.trainer = self._opens(
-            on_chunk=lambda n: self.status.say(f"The reference writes for comparison: {n} so far…")
-        )
-        self._show_settings(self.trainer.settings)
-        self._draw()
-        self.status.say(
-            self._summary(self.trainer.history[-1])
-            if self.trainer.history
-            else "Press Step for one update: answers, their scores, and a small change."
-        )
+    def _parts(self) -> list[widgets.Widget]:
+        wrap = {"flex_flow": "row wrap", "align_items": "center"}
+        frontier_plot = any(plot.over_kl for plot in self._plots)
+        choices = [widgets.HTML("On show:"), *self.on_show]
+        choices += [self.yardstick] if frontier_plot else []
+        parts = [
+            self.controls,
+            self.status,
+            self.health,
+            widgets.HBox([self.chooser, *choices], layout=wrap),
+            self._figure.widget,
+            self._settings,
+            self.table,
+            self.samples,
+        ]
+        if frontier_plot:  # those that sample and score
+            self._fold = widgets.Accordion([self.lens], titles=["Token lens"])
+            self._fold.observe(lambda _: self._show_lens(), "selected_index")
+            parts.append(self._fold)
+        return parts
 
-    def _show_settings(self, settings: Settings) -> None:
-        """Sliders show a run's own settings, also those past the ends that they had."""
-        self._showing = True
-        try:
-            for name, slider in self.sliders.items():
-                value = getattr(settings, name)
-                if isinstance(slider, widgets.FloatLogSlider):
-                    value = max(value, 10**slider.min)
-                else:
-                    slider.min, slider.max = min(slider.min, value), max(slider.max, value)
-                slider.value = value
-        finally:
-            self._showing = False
+    def _listen(self) -> None:
+        controls, driver = self.controls, self.driver
+        controls.step.on_click(lambda _: driver.start(1))
+        controls.run.on_click(lambda _: driver.start(controls.updates.value))
+        controls.until.on_click(lambda _: driver.start(ENOUGH, controls.goal))
+        controls.pause.on_click(lambda _: driver.pause())
+        controls.rewind.on_click(lambda _: driver.rewind(controls.update.value))
+        controls.branch.on_click(lambda _: self.branch())
+        self.chooser.observe(lambda change: self._switch(change["new"]), "value")
+        for box in self.on_show:
+            box.observe(lambda _: self.draw(), "value")
 
-    def start(self, updates: int) -> None:
+    @property
+    def trainer(self) -> Trainer | None:
+        """The trainer that is driven; None before it is open."""
+        return self.driver.trainer
+
+    @property
+    def figure(self) -> go.FigureWidget:
+        """The figure."""
+        return self._figure.widget
+
+    @property
+    def sliders(self) -> dict[str, widgets.Widget]:
+        """Sliders by the name of their setting."""
+        return self._settings.sliders
+
+    # What the buttons do
+
+    def start(self, updates: int, until: str | None = None) -> None:
         """Take so many updates; more when already at work adds to them."""
-        with self._lock:
-            self._to_go += updates
-            self.progress.max, self.progress.value = self._to_go, 0
-            self.pause_button.disabled = False
-            if self._at_work:
-                return
-            self._at_work = True
-        self.status.say("The model is writing its answers…")
-        self._runner.submit(self._update, TRAINING, self._stop)
+        self.driver.start(updates, until)
 
     def pause(self) -> None:
         """Stop after the update under way."""
-        with self._lock:
-            self._to_go = min(self._to_go, 1) if self._at_work else 0
-            self.pause_button.disabled = True
-        self.status.say("Pausing after this update…")
+        self.driver.pause()
 
-    def _update(self) -> None:
-        """One job of the background thread."""
-        if self.trainer is None:  # opening it failed; what was missing may be there now
-            self._open()
-        with self._compute:
-            metrics = self.trainer.step()
-        self._draw()
-        with self._lock:
-            self._to_go -= 1
-            self.progress.value = self.progress.max - self._to_go
-            more = self._at_work = self._to_go > 0
-            self.pause_button.disabled = not more or self.pause_button.disabled
-        if more:
-            left = self._to_go * metrics["seconds"]
-            self.status.say(f"{self._summary(metrics)} · about {left:.0f} s to go")
-            self._runner.submit(self._update, TRAINING, self._stop)
-            return
-        self.status.say(f"{self._summary(metrics)} · saving…")
-        with self._compute:
-            self.trainer.save()
-        self.status.say(self._summary(metrics))
+    def rewind(self, update: int) -> None:
+        """Go to how everything was after `update`."""
+        self.driver.rewind(update)
 
-    def _stop(self, error: BaseException) -> None:
-        with self._lock:
-            self._to_go, self._at_work = 0, False
-            self.pause_button.disabled = True
-        self.status.say(words_of(error), alert=True)
+    def branch(self) -> None:
+        """A sibling run from where this one stands, with the settings that the sliders show."""
+        trainer = self.trainer
+        self.driver.branch(**(self._settings.changes(trainer.settings) if trainer else {}))
 
-    def _summary(self, metrics: dict) -> str:
-        words = [
-            f"{plot.word} {metrics[metric]:{plot.form}}"
-            for plot in self._plots
-            for metric in list(plot.metrics)[:1]
-        ]
-        return f"Update {metrics['update']}: {', '.join(words)}, {metrics['seconds']:.1f} s"
+    def _switch(self, name: str | None) -> None:
+        if not self._showing and name and not self.driver.switch(name):
+            self._show_runs()  # refused: the list says what is driven still
 
-    def _draw(self) -> None:
-        rows = list(self.trainer.history)
-        with self._lock, self.figure.batch_update():
-            metrics = [metric for plot in self._plots for metric in plot.metrics]
-            for trace, metric in zip(self.figure.data, metrics, strict=True):
-                trace.x = [row["update"] for row in rows if metric in row]
-                trace.y = [row[metric] for row in rows if metric in row]
-        self.samples.value = samples_html(self.trainer.last_samples)
-
-    def _make_figure(self) -> go.FigureWidget:
-        count, colors = len(self._plots), iter(COLORS)
-        figure = go.FigureWidget(make_subplots(rows=count, cols=1, shared_xaxes=True))
-        style(figure, 210 * count)
-        for row, plot in enumerate(self._plots, 1):
-            for name in plot.metrics.values():
-                line = {"color": next(colors), "width": 2}
-                figure.add_scatter(name=name, mode="lines+markers", line=line, row=row, col=1)
-            mode = "tozero" if plot.from_zero else "normal"
-            figure.update_yaxes(title_text=plot.axis, rangemode=mode, row=row, col=1)
-        figure.update_xaxes(title_text="update", row=count, col=1)
-        return figure
-
-    def _make_sliders(self, settings: Settings) -> dict[str, widgets.Widget]:
-        sliders: dict[str, widgets.Widget] = {
-            name: widgets.FloatSlider(**SLIDERS[name])
-            for name in settings.live()
-            if name in SLIDERS
-        }
-        sliders["learning_rate"] = widgets.FloatLogSlider(min=-6, max=0, readout_format=".1e")
-        for name, slider in sliders.items():
-            slider.description, slider.continuous_update = name, False
-            slider.style.description_width = "95px"
-            slider.observe(lambda change, name=name: self._change(name, change["new"]), "value")
-        return sliders
+    def _picked(self, update: int) -> None:
+        if self.trainer is None or update != self.trainer.update:
+            self.driver.rewind(update)
 
     def _change(self, name: str, value: float) -> None:
-        if self._showing:
-            return
         try:
-            if self.trainer is None:
+            if (trainer := self.trainer) is None:
                 raise LabError("The run is not open yet: a moment.")
-            if value == getattr(self.trainer.settings, name):
+            if trainer.update < trainer.run.last:
+                return self.status.say(
+                    f"{name} = {value:g} for a branch: the updates after {trainer.update} have "
+                    f"their settings. Press Branch, as branch({trainer.update}, {name}={value:g})."
+                )
+            if value == getattr(trainer.settings, name):
                 return
-            self.trainer.change(**{name: value})
+            trainer.change(**{name: value})
             self.status.say(f"{name} = {value:g} from the next update on.")
         except LabError as error:
             self.status.say(str(error), alert=True)
+
+    # What is shown
+
+    def _show(self, metrics: dict | None) -> None:
+        """The trainer is another one, or stands elsewhere."""
+        trainer = self.trainer
+        if self._name != trainer.run.name or metrics is None:
+            self._settings.show(trainer.settings)
+        self._name = trainer.run.name
+        if not self.driver.to_go:
+            self._show_runs()
+        self.draw()
+        self.status.say(self._words(trainer, metrics))
+
+    def _tell(self) -> None:
+        d = self.driver
+        self.controls.progressed(d.to_go, d.total, d.paused, d.at_work)
+
+    def _show_runs(self) -> None:
+        rows = self.study.run_table()
+        names = [row["run"] for row in rows if row["kind"] == self.kind]
+        self._showing = True
+        try:
+            self.chooser.options = names
+            self.chooser.value = self._name if self._name in names else None
+        finally:
+            self._showing = False
+        self.table.show(rows, self._name, self.kind)
+
+    def draw(self) -> None:
+        """Draw the run as it is recorded, and those beside it."""
+        history, samples = [], []
+        now = first = last = 0
+        if self._name is not None:
+            record = self.study.run_record(self._name)
+            first, last = record.first, record.last
+            now = self.trainer.update if self.trainer is not None else last
+            history, samples = self.study.history_of(self._name)
+        on_show = [i for i, box in enumerate(self.on_show) if box.value]
+        beside = {name: self.study.run_record(name).history for name in self.table.beside}
+        over_kl = any(self._plots[i].over_kl for i in on_show)
+        curves = Curves(history, samples, now, beside, self._yardsticks() if over_kl else {})
+        self._figure.draw(curves, on_show)
+        self.controls.show(first, now, last)
+        so_far = [row for row in history if row["update"] <= now]
+        self.health.value = health_html(health(so_far, self._kl_target()))
+        self.samples.value = samples_html([row for row in samples if row["update"] == now])
+        self._show_lens()
+
+    def _yardsticks(self) -> dict[str, list[dict]]:
+        """Best-of-n for the run's reward model; nothing for a run without one."""
+        if self._name is not None and self._name not in self._sticks:
+            try:
+                found = {
+                    "best of n, stored answers": frontier.stored(self.study, self._name),
+                    "best of n, held-out prompts": frontier.measured(self.study, self._name),
+                }
+            except LabError:
+                found = {}
+            self._sticks[self._name] = {name: rows for name, rows in found.items() if rows}
+        return self._sticks.get(self._name, {})
+
+    def _measured(self) -> None:
+        self._sticks.clear()
+        self.draw()
+        self.status.say("Best-of-n is measured, and drawn in the plot called frontier.")
+
+    def _kl_target(self) -> float | None:
+        return None if self.trainer is None else getattr(self.trainer.settings, "kl_target", None)
+
+    def _show_lens(self) -> None:
+        fold = getattr(self, "_fold", None)
+        if fold is not None and fold.selected_index == 0 and self.trainer is not None:
+            self.lens.show(self.trainer, self.trainer.update)
+
+    def _words(self, trainer: Trainer, metrics: dict | None) -> str:
+        """Where the run stands, and what comes next."""
+        driver, run = self.driver, trainer.run
+        rows = [row for row in run.history if row["update"] == trainer.update]
+        text = self._summary(rows[0]) if rows else f"{run.name} stands at update {trainer.update}."
+        if driver.back_to is not None:
+            return f"{text} · rewinding to update {driver.back_to}, {driver.to_go} to go"
+        if driver.to_go:
+            goal = f" until {driver.goal}" if driver.goal else ""
+            left = driver.to_go * (metrics or {}).get("seconds", 0)
+            return text + (f" · on{goal}" if goal else f" · about {left:.0f} s to go")
+        if driver.at_work:
+            return f"{text} · saving…"
+        if trainer.update < run.last:
+            return (
+                f"{text} · of {run.last}: Step takes the next one again, as recorded. To try "
+                "others, move the sliders and press Branch from here."
+            )
+        if not rows and "parent" in run.config:
+            parent = run.config["parent"]
+            return (
+                f"{run.name} branched off {parent['run']} after update {parent['update']}. "
+                "Press Step or Run to take it on."
+            )
+        return text if rows else "Press Step for one update: answers, their scores, a small change."
+
+    def _summary(self, metrics: dict) -> str:
+        words = []
+        for plot in self._plots[:ON_SHOW]:
+            metric = next(iter(plot.metrics))
+            if metric in metrics:
+                words.append(f"{plot.word} {metrics[metric]:{plot.form}}")
+        return f"Update {metrics['update']}: {', '.join(words)}, {metrics['seconds']:.1f} s"
+
+
+def health_html(findings: Sequence[Finding]) -> str:
+    """What is noticed and what to do; nothing where all is well."""
+    if not findings:
+        return ""
+    items = "".join(
+        f"<li><strong>{html.escape(f.words)}</strong> {html.escape(f.advice)}</li>"
+        for f in findings
+    )
+    return f'<ul class="lab-health" role="status" aria-label="health of the run">{items}</ul>'
 
 
 def samples_html(samples: list[dict], count: int = 4) -> str:
     """A table of an update's samples, prompts first; all text is escaped."""
     if not samples:
         return ""
-    names = [name for name in samples[0] if name != "update"]
-    cell = '<td style="text-align: left; padding: 4px 8px; white-space: pre-wrap">'
+    names = [name for name in samples[0] if name not in ("update", "tokens")]
     rows = "".join(
-        "<tr>" + "".join(f"{cell}{html.escape(in_words(s[name]))}</td>" for name in names) + "</tr>"
+        "<tr>" + "".join(f"<td>{html.escape(in_words(s[name]))}</td>" for name in names) + "</tr>"
         for s in samples[:count]
     )
-    head = "".join(f'<th style="text-align: left">{html.escape(name)}</th>' for name in names)
-    title = "What the last update saw"
-    return (
-        f"<table><caption style='text-align: left'>{title}</caption><tr>{head}</tr>{rows}</table>"
-    )
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
+    title = f"What update {samples[0]['update']} saw"
+    return f'<table class="lab-table"><caption>{title}</caption><tr>{head}</tr>{rows}</table>'
 
 
 def in_words(value: str | float) -> str:

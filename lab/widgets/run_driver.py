@@ -1,0 +1,198 @@
+"""Takes a trainer through updates, back and into branches, on the study's background thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..errors import LabError
+from ..runner import NOW, TRAINING
+from ..until import Until
+from .status import words_of
+
+if TYPE_CHECKING:
+    from ..experiment import Experiment
+    from ..trainer import Trainer
+
+ENOUGH = 10_000  # updates that a run until a goal takes at most
+
+
+class RunDriver:
+    """What the buttons of a training panel do. Each update is a job of its own, so that whatever is
+    more urgent waits for one at most; every method returns at once, on any thread.
+
+    Args:
+        study: whose runner and lock are used.
+        opens: gives the trainer; called in the background, since it may have to sample first.
+        say: shows words, with `alert` those of an error.
+        show: called when the trainer is another one or stands elsewhere; gets its newest metrics,
+            or None.
+        tell: called when what may be pressed, or the progress, has changed.
+    """
+
+    def __init__(
+        self,
+        study: Experiment,
+        opens: Callable[..., Trainer],
+        say: Callable[..., None],
+        show: Callable[[dict | None], None],
+        tell: Callable[[], None],
+    ) -> None:
+        self.study = study
+        self.trainer: Trainer | None = None
+        self._opens, self._say, self._show, self._tell = opens, say, show, tell
+        self._lock = threading.RLock()
+        self.to_go = self.total = 0
+        self.at_work = self.paused = False
+        self.back_to: int | None = None  # the update that is being rewound to
+        self.goal: Until | None = None
+
+    # What one can ask for
+
+    def open(self) -> None:
+        """Open the run; what else is asked for waits for it."""
+        self.study.runner.submit(self._open, NOW, self._stop)
+
+    def start(self, updates: int, until: str | None = None) -> None:
+        """Take so many updates; more when already at work adds to them. `until`: see
+        `Trainer.train`."""
+        try:
+            goal = None if until is None else Until.of(until)
+        except LabError as error:
+            return self._say(str(error), alert=True)
+        with self._lock:
+            if self.back_to is not None or (self.at_work and not self.to_go):
+                return self._refuse()
+            self.goal, self.paused = goal, False
+            self.to_go += updates
+            self.total = self.to_go
+            fresh, self.at_work = not self.at_work, True
+        self._tell()
+        if fresh:
+            self._say("The update is under way…")
+            self.study.runner.submit(self._update, TRAINING, self._stop)
+
+    def pause(self) -> None:
+        """Stop after the update under way."""
+        with self._lock:
+            self.to_go, self.paused = min(self.to_go, 1), True
+        self._tell()
+        self._say("Pausing after this update…")
+
+    def rewind(self, update: int) -> None:
+        """Go to how everything was after `update`: from the nearest checkpoint, and what lies
+        between is computed again, one job an update."""
+        with self._lock:
+            if self.at_work or self.trainer is None:
+                return self._refuse()
+            if update == self.trainer.update:
+                return self._say(f"{self.trainer.run.name} stands at update {update}.")
+            self.at_work, self.paused, self.back_to, self.goal = True, False, update, None
+        self._tell()
+        self._say(f"Rewinding to update {update}…")
+        self.study.runner.submit(self._approach, NOW, self._stop)
+
+    def branch(self, **changes: Any) -> None:
+        """A sibling run from where the trainer stands, with other settings; it is driven on."""
+        with self._lock:
+            if self.at_work or self.trainer is None:
+                return self._refuse()
+            self.at_work = True
+        self._tell()
+        self._say("A branch is made: weights and moments are copied…")
+        self.study.runner.submit(partial(self._branch, changes), NOW, self._stop)
+
+    def switch(self, name: str) -> bool:
+        """Drive another run. False where that is refused."""
+        with self._lock:
+            if self.at_work:
+                self._refuse()
+                return False
+            self.trainer, before = None, self._opens
+            self._opens = lambda on_chunk: self.study.open_run(name)
+        self._say(f"Opening {name}…")
+
+        def failed(error: BaseException) -> None:
+            self._opens = before
+            self._stop(error)
+
+        self.study.runner.submit(self._open, NOW, failed)
+        return True
+
+    # Jobs of the background thread
+
+    def _open(self) -> None:
+        self.trainer = self._opens(
+            on_chunk=lambda n: self._say(f"The reference writes for comparison: {n} so far…")
+        )
+        name = self.trainer.run.name
+        self._opens = lambda on_chunk: self.study.open_run(name)
+        self._show(None)
+        self._tell()
+
+    def _update(self) -> None:
+        if self.trainer is None:  # opening it failed; what was missing may be there now
+            self._open()
+        with self.study.compute:
+            metrics = self.trainer.step()
+        if self.goal and self.goal.reached(metrics):
+            self.to_go = 1
+        with self._lock:
+            self.to_go = max(0, self.to_go - 1)
+            more = self.to_go > 0
+        self._show(metrics)
+        self._tell()
+        if more:
+            urgent = TRAINING if self.back_to is None else NOW
+            self.study.runner.submit(self._update, urgent, self._stop)
+            return
+        with self.study.compute:
+            self.trainer.save()
+        self._rest()
+        self._show(metrics)
+
+    def _approach(self) -> None:
+        with self.study.compute:
+            self.trainer.approach(self.back_to)
+        with self._lock:
+            left = self.back_to - self.trainer.update
+            self.to_go = self.total = 0 if self.paused else left
+        self._show(None)
+        self._tell()
+        if self.to_go:
+            self.study.runner.submit(self._update, NOW, self._stop)
+        else:
+            self._rest()
+            self._show(None)
+
+    def _branch(self, changes: dict[str, Any]) -> None:
+        before = self.trainer
+        self.trainer = self.study.branch(before.update, run=before.run.name, **changes)
+        name = self.trainer.run.name
+        self._opens = lambda on_chunk: self.study.open_run(name)
+        self._rest()
+        self._show(None)
+
+    def _rest(self) -> None:
+        with self._lock:
+            self.to_go, self.at_work, self.back_to, self.goal = 0, False, None, None
+        self._tell()
+
+    def _stop(self, error: BaseException) -> None:
+        self._rest()
+        if self.trainer is not None:
+            self._show(None)
+        self._say(words_of(error), alert=True)
+
+    def _refuse(self) -> None:
+        if self.trainer is None:
+            words = "The run is not open yet: a moment."
+        elif self.back_to is not None:
+            words = f"The run is being rewound to update {self.back_to}. Wait, or press Pause."
+        elif self.to_go:
+            words = "An update is under way. Press Pause, and wait until it has ended."
+        else:
+            words = "A branch is being made, or a checkpoint written: a moment."
+        self._say(words, alert=True)
