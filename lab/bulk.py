@@ -97,8 +97,9 @@ class Bulk:
             while (part := self._next(chunks)) is not None:
                 parts.append(part)
                 self.done += len(part.prompts)
+                if self.done % len(self.asked) == 0:
+                    self._keep(variant, parts)
                 yield self.done
-            self._keep(variant, parts)
 
     def _next(self, chunks: Iterator[Answers]) -> Answers | None:
         with self.study.compute:

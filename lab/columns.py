@@ -26,6 +26,7 @@ class Cell:
     Attributes:
         same: how many characters of the text it shares with the first column's answer, up to the
             token at which they part; None for the first column, and where they never part.
+        identical: whether it is the first column's answer word for word.
         score: standard deviations of the reward model above what `Columns.baseline` says.
     """
 
@@ -33,6 +34,7 @@ class Cell:
     finished: bool
     same: int | None = None
     score: float | None = None
+    identical: bool = False
 
 
 @dataclass
@@ -98,6 +100,7 @@ class Columns:
         if place:
             for row, cell in enumerate(column.answers):
                 cell.same = parting(self.columns[0], column, row)
+                cell.identical = cell.same is None
         return column
 
     def judge(self) -> None:

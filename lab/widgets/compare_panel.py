@@ -1,136 +1,193 @@
-"""The reference and the aligned model, side by side on one prompt."""
+"""Base against aligned: side by side, in blind votes, in bulk."""
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
-from ..runner import NOW
+from ..blind import BlindTest, heldout
+from ..columns import Columns
+from ..ranking import last_rater
+from ..variants import default_names, names
+from ..votes import Votes
+from .answer_columns import AnswerColumns, Stopped
+from .blind_board import BlindBoard
+from .bulk_panel import BulkPanel
 from .panel import Panel
 from .status import StatusLine, words_of
+from .vote_table import votes_html
 
 if TYPE_CHECKING:
-    from ..compare import Comparison
     from ..experiment import Experiment
+
+COLUMNS = 4
+ROW = {"flex_flow": "row wrap"}
 
 
 class ComparePanel(Panel):
-    """Pick or type a prompt; both models answer with the same random numbers."""
+    """Choose two to four variants; then let them answer a prompt, vote on them without seeing
+    their names, or measure them on many prompts.
+
+    What the buttons do, `lab.columns`, `lab.blind` and `lab.bulk` do for a notebook as well.
+    """
 
     def __init__(self, study: Experiment) -> None:
         self.study = study
-        heldout = [p.text for p in study.prompts if p.split == "heldout"]
-        self.prompt = widgets.Combobox(
-            value=heldout[0] if heldout else "",
-            options=heldout,
-            ensure_option=False,
-            placeholder="pick or type a prompt",
-            description="prompt",
-            layout={"width": "70%"},
-        )
-        self.seed = widgets.BoundedIntText(0, 0, 2**31 - 1, description="seed")
-        self.seed.layout.width = "160px"
-        self.button = widgets.Button(description="Compare", button_style="primary")
-        self.button.on_click(lambda _: self.compare())
-        self.measure_button = widgets.Button(
-            description="Measure on all held-out prompts", layout={"width": "auto"}
-        )
-        self.measure_button.on_click(lambda _: self.measure())
-        self.progress = widgets.IntProgress(0, 0, 1, layout={"visibility": "hidden"})
+        self.variants = [
+            widgets.Combobox(
+                ensure_option=False,
+                description=f"variant {n + 1}",
+                placeholder="none",
+                layout={"width": "270px"},
+            )
+            for n in range(COLUMNS)
+        ]
+        self._defaults: list[str] = []
+        self._make_controls()
         self.status = StatusLine()
-        self.answers = widgets.HTML()
-        self.figures = widgets.HTML()
+        self.answers = AnswerColumns()
+        self.board = BlindBoard(self._count_votes)
+        self.blind_status = StatusLine()
+        self.blind_button = widgets.Button(description="Start blind votes")
+        self.blind_button.on_click(lambda _: self.start_blind())
+        self.results = widgets.HTML()
+        self.bulk = BulkPanel(study, self.names)
         super().__init__(
             [
-                widgets.HBox([self.prompt, self.seed, self.button]),
+                widgets.HBox(self.variants, layout=ROW),
+                widgets.HTML("<h3>Side by side</h3>"),
+                widgets.HBox([self.prompt, self.button, self.stop_button], layout=ROW),
+                widgets.HBox([self.seed, self.temperature, self.tokens, self.count], layout=ROW),
                 self.status,
                 self.answers,
-                widgets.HBox([self.measure_button, self.progress]),
-                self.figures,
+                widgets.HTML("<h3>Blind votes</h3>"),
+                widgets.HBox([self.blind_button, self.blind_status], layout=ROW),
+                self.board,
+                self.results,
+                widgets.HTML("<h3>In bulk</h3>"),
+                self.bulk,
             ],
             "compare panel",
         )
-        self.status.say("The prompts in the list are held out: neither rankings nor PPO saw them.")
+        self._offer()
+        self._count_votes()
+        self.status.say(self._welcome())
+        self.blind_status.say("Two of the variants answer a held-out prompt, without their names.")
+
+    def _make_controls(self) -> None:
+        study, held_out = self.study, heldout(self.study)
+        self.prompt = widgets.Combobox(
+            value=held_out[0] if held_out else "",
+            options=held_out,
+            ensure_option=False,
+            placeholder="pick or type a prompt",
+            description="prompt",
+            layout={"width": "60%"},
+        )
+        self.seed = widgets.BoundedIntText(0, 0, 2**31 - 1, description="seed")
+        self.temperature = widgets.BoundedFloatText(
+            study.temperature, min=0, max=5, step=0.1, description="temperature"
+        )
+        self.tokens = widgets.BoundedIntText(
+            study.max_new_tokens, 1, 4096, description="max tokens"
+        )
+        self.count = widgets.BoundedIntText(3, 1, 16, description="answers")
+        for widget in (self.seed, self.temperature, self.tokens, self.count):
+            widget.layout.width = "180px"
+        self.button = widgets.Button(description="Compare", button_style="primary")
+        self.button.on_click(lambda _: self.compare())
+        self.stop_button = widgets.Button(description="Stop", disabled=True)
+        self.stop_button.on_click(lambda _: self.answers.stop())
+
+    def names(self) -> list[str]:
+        """The chosen variants, each once; the reference and the newest run while nobody chose."""
+        self._offer()
+        return list(dict.fromkeys(self._chosen()))
+
+    def _chosen(self) -> list[str]:
+        return [box.value.strip() for box in self.variants if box.value.strip()]
+
+    def _offer(self) -> None:
+        """Offer what there is by now."""
+        offered = names(self.study)
+        defaults = default_names(self.study)
+        if self._chosen() == self._defaults != defaults:  # nobody chose, and there is a new run
+            for box, name in zip(self.variants, [*defaults, "", ""], strict=False):
+                box.value = name
+            self._defaults = defaults
+        for box in self.variants:
+            box.options = offered
+
+    def _welcome(self) -> str:
+        if self.study.runs:
+            return "The prompts in the list are held out: neither rankings nor training saw them."
+        return (
+            "There is no aligned policy yet, so the reference stands alone: take some PPO steps "
+            "(study.ppo()), or choose a second variant, such as best-of-8 after some rankings."
+        )
+
+    # Side by side
 
     def compare(self) -> None:
-        """Let both models answer the prompt, in the background."""
+        """Let the chosen variants answer the prompt, in the background."""
         prompt = self.prompt.value.strip()
         if not prompt:
             self.status.say("Type a prompt first.", alert=True)
             return
-        self.button.disabled = True
-        self.status.say("Both models are writing…")
-        seed = self.seed.value
-        self.study.runner.submit(lambda: self._show(prompt, seed), NOW, self._fail)
-
-    def _show(self, prompt: str, seed: int) -> None:
-        self.answers.value = columns_html(self.study.side_by_side(prompt, seed=seed))
-        self.button.disabled = False
-        self.status.say(
-            "Same prompt, same random numbers. Scores are standard deviations above the "
-            "reference's average answer to this prompt."
+        how = (self.count.value, self.seed.value, self.temperature.value, self.tokens.value)
+        try:
+            work = Columns(self.study, prompt, self.names(), *how)
+        except Exception as error:
+            self._fail(error)
+            return
+        self.button.disabled, self.stop_button.disabled = True, False
+        self.answers.show(
+            work, self.study.runner, self.status.say, lambda: self._done(work), self._fail
         )
 
-    def measure(self) -> None:
-        """Both models on all held-out prompts, in the background."""
-        self.measure_button.disabled = True
-        self.progress.layout.visibility = "visible"
-        self.progress.value = 0
-        self.study.runner.submit(self._measure, NOW, self._fail)
-
-    def _measure(self) -> None:
-        def tell(done: int, total: int) -> None:
-            self.progress.max, self.progress.value = total, done
-
-        self.figures.value = measure_html(self.study.measure(on_chunk=tell))
-        self.measure_button.disabled = False
-        self.progress.layout.visibility = "hidden"
+    def _done(self, work: Columns) -> None:
+        self._rest()
+        words = ["Same prompt, same random numbers."]
+        if len(work.columns) > 1:
+            words.append("▸ marks where an answer parts from the first column's.")
+        if work.baseline:
+            words.append(f"Scores are standard deviations above {work.baseline}.")
+        else:
+            words.append("Scores come with a reward model: rank some completions first.")
+        if not self.study.runs:
+            words.append(self._welcome())
+        self.status.say(" ".join(words))
 
     def _fail(self, error: BaseException) -> None:
-        self.button.disabled = self.measure_button.disabled = False
-        self.progress.layout.visibility = "hidden"
-        self.status.say(words_of(error), alert=True)
+        self._rest()
+        self.status.say(words_of(error), alert=not isinstance(error, Stopped))
 
+    def _rest(self) -> None:
+        self.button.disabled, self.stop_button.disabled = False, True
 
-def columns_html(columns: dict[str, list[dict]]) -> str:
-    """A column of answers for each policy; model text is escaped."""
-    card = (
-        "border: 1px solid var(--jp-border-color2, #ccc); border-radius: 6px; padding: 8px 10px; "
-        "margin: 6px 0; white-space: pre-wrap; line-height: 1.45"
-    )
-    cells = ""
-    for name, answers in columns.items():
-        cards = "".join(
-            f'<div style="{card}">{html.escape(a["text"])}{"" if a["finished"] else " …"}'
-            f'<div style="opacity: 0.75; font-size: 90%; margin-top: 4px">'
-            f"{score_text(a['score'])}</div></div>"
-            for a in answers
-        )
-        cells += (
-            f'<section style="flex: 1 1 300px; min-width: 0" aria-label="{html.escape(name)}">'
-            f"<h4 style='margin: 4px 0'>{html.escape(name)}</h4>{cards}</section>"
-        )
-    return f'<div style="display: flex; flex-wrap: wrap; gap: 16px">{cells}</div>'
+    # Blind votes
 
+    def start_blind(self) -> None:
+        """Begin blind votes between the chosen variants."""
+        how = {"temperature": self.temperature.value, "max_new_tokens": self.tokens.value}
+        how["rater"] = last_rater(self.study.store)
+        chosen = self.names()
+        try:
+            test = BlindTest(self.study, chosen if len(chosen) > 1 else None, **how)
+        except Exception as error:
+            self.blind_status.say(words_of(error), alert=True)
+            return
+        self.blind_button.description = "Start anew with the variants above"
+        self.blind_button.layout.width = "auto"
+        self.blind_status.say(f"{len(test.names)} variants take part. A vote reveals their names.")
+        self.board.start(test)
 
-def measure_html(result: Comparison) -> str:
-    """The figures of a comparison, judged by the reward model, as a table."""
-    s = result.summary()
-    rows = {
-        "win rate of the aligned model (0.5: no difference)": str(result.win_rate),
-        "gain in score, in standard deviations": str(result.gain),
-        "KL to the reference, nats": f"{s['kl']:.1f}",
-        "distinct-2, reference → aligned (lower: more repetition)": (
-            f"{s['distinct2_reference']:.2f} → {s['distinct2_aligned']:.2f}"
-        ),
-    }
-    cell = '<td style="text-align: left; padding: 2px 10px">'
-    body = "".join(f"<tr>{cell}{name}</td>{cell}{value}</td></tr>" for name, value in rows.items())
-    return f"<table>{body}</table><p>Judged by the reward model, with 95 % intervals.</p>"
+    def _count_votes(self) -> None:
+        self.results.value = votes_html(Votes(self.study.store).all())
 
+    # In bulk
 
-def score_text(score: float | None) -> str:
-    """A score in words; nothing where nothing was ever ranked."""
-    return "" if score is None else f"score {score:+.2f}"
+    def measure(self) -> None:
+        """The chosen variants on all held-out prompts, in the background."""
+        self.bulk.measure()

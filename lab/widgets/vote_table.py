@@ -1,0 +1,59 @@
+"""What blind votes say, as a table."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from ..statistics import Estimate
+from ..votes import Standing, Vote, standings
+
+HEADINGS = (
+    "variant",
+    "win rate [95 %]",
+    "strength [95 %], log-odds over the reference",
+    "votes",
+    "both bad",
+    "in words",
+)
+
+
+def votes_html(votes: Sequence[Vote]) -> str:
+    """Win rates and strengths of all variants; names are escaped."""
+    if not votes:
+        return "<p>No votes yet.</p>"
+    found = standings(votes)
+    body = "".join(row_html(standing) for standing in found)
+    head = "".join(f'<th scope="col">{name}</th>' for name in HEADINGS)
+    raters = len({vote.rater for vote in votes})
+    return (
+        f'<table class="lab-table"><caption>{plural(len(votes), "blind vote")} of '
+        f"{plural(raters, 'rater')}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table><p>Ties count half, “both bad” apart. Win rates: Wilson "
+        "intervals, clustered by prompt. Strengths: Bradley-Terry over all votes, 0 is the "
+        "reference (or, without votes on it, the first variant); votes taken as independent.</p>"
+    )
+
+
+def row_html(standing: Standing) -> str:
+    cells = [
+        interval(standing.win_rate),
+        interval(standing.strength, "+.2f") if standing.strength else "no votes link it",
+        str(standing.votes),
+        str(standing.bad),
+    ]
+    numbers = "".join(f'<td class="lab-number">{cell}</td>' for cell in cells)
+    name = html.escape(standing.name)
+    return f'<tr><th scope="row">{name}</th>{numbers}<td>{standing.verdict}</td></tr>'
+
+
+def interval(estimate: Estimate | None, form: str = ".2f") -> str:
+    """An estimate with its interval; a dash without one."""
+    if estimate is None:
+        return "–"
+    low, high = (format(bound, form) for bound in estimate.interval)
+    return f"{estimate.value:{form}} [{low}, {high}]"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
