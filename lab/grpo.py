@@ -44,9 +44,11 @@ class GRPO(RolloutTrainer):
         s, old, mask = self._now, samples.logprobs, samples.completion_mask
         reference = self.reference_logprobs(samples)
         advantages, spread = group_advantages(scores, s.num_generations, s.scale_rewards)
+        kl = old - reference
+        self.record.rollout(samples, s.epsilon, advantages, reference, kl)
         stats = [self._iteration(samples, advantages, reference) for _ in range(s.num_iterations)]
 
-        mean_score, mean_kl = scores.mean().item(), (old - reference).sum(1).mean().item()
+        mean_score, mean_kl = scores.mean().item(), kl.sum(1).mean().item()
         return {
             "episode": self.update * s.batch_size,
             "objective/kl": mean_kl,
@@ -65,6 +67,7 @@ class GRPO(RolloutTrainer):
         """One step of the optimizer on the whole rollout (eq. 3): the mean over completions of the
         mean over their tokens, a few rows at a time."""
         s, totals, tokens = self._now, torch.zeros(3), samples.lengths.sum().item()
+        log_ratio = torch.zeros_like(samples.logprobs)
         for rows, part in samples.chunks(s.micro_batch_size):
             mask, width = part.completion_mask, part.completion_ids.shape[1]
             new, _ = logprobs(self.policy, part, s.temperature)
@@ -78,6 +81,8 @@ class GRPO(RolloutTrainer):
             self.descend(share * loss)
             parts = [share * loss, token_share * clipped, token_share * masked_mean(kl, mask)]
             totals += torch.stack(parts).detach().cpu()
+            log_ratio[rows, :width] = torch.where(mask, new - part.logprobs, 0.0).detach()
+        self.record.minibatch(log_ratio)
         self.apply_gradients()
         loss, clipped, kl = totals.tolist()
         return {"loss": loss, "policy/clipfrac_avg": clipped, "kl": kl}

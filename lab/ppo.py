@@ -24,6 +24,7 @@ from .formulas import (
     variance_explained,
     whiten,
 )
+from .plots import Plot
 from .policy import Policy
 from .rollout import RolloutTrainer, ScoreFunction
 from .runs import History, Row
@@ -37,6 +38,22 @@ class PPO(RolloutTrainer):
     state, and its gradient flows into the policy, as in the original single-network PPO."""
 
     kind = "ppo"
+    plots = (
+        *RolloutTrainer.plots,
+        Plot(
+            "approxkl",
+            {"policy/approxkl_avg": "distance from the policy that sampled"},
+            "approxkl",
+            ".3f",
+            from_zero=True,
+        ),
+        Plot("value error", {"loss/value_avg": "loss of the value head"}, "value error", ".3f"),
+        Plot(
+            "explained",
+            {"val/var_explained": "variance of returns that values explain"},
+            "explained",
+        ),
+    )
 
     def __init__(
         self,
@@ -59,7 +76,8 @@ class PPO(RolloutTrainer):
         and values from sampling are the old ones: no forward pass of its own is spent on them."""
         s, mask, old = self._now, samples.completion_mask, samples.logprobs
         rewarded = self.reward_mask(samples)
-        kl = kl_per_token(old, self.reference_logprobs(samples), s.kl_estimator)
+        reference = self.reference_logprobs(samples)
+        kl = kl_per_token(old, reference, s.kl_estimator)
         mean_kl, kl_coef = kl.sum(1).mean().item(), s.kl_coef
         if s.kl_target is not None:
             kl_coef = adapted_kl_coef(kl_coef, mean_kl, s.kl_target)
@@ -67,7 +85,11 @@ class PPO(RolloutTrainer):
         if s.whiten_rewards:
             rewards = whiten(rewards, rewarded, shift_mean=False)
         advantages, returns = gae(rewards, samples.values, rewarded, s.gamma, s.lam)
-        stats = self.optimise(samples, whiten(advantages, mask), returns)
+        advantages = whiten(advantages, mask)
+        self.record.rollout(
+            samples, s.cliprange, advantages, reference, kl, rewards=rewards, returns=returns
+        )
+        stats = self.optimise(samples, advantages, returns)
 
         mean_score = scores.mean().item()
         return {
@@ -100,7 +122,7 @@ class PPO(RolloutTrainer):
         s, stats = self._now, []
         for epoch in range(s.num_ppo_epochs):
             found = [
-                self._minibatch(samples.rows(rows), advantages[rows], returns[rows])
+                self._minibatch(samples.rows(rows), advantages[rows], returns[rows], rows)
                 for rows in self.minibatches(len(samples), epoch, s.num_mini_batches)
             ]
             stats += found
@@ -110,7 +132,13 @@ class PPO(RolloutTrainer):
         means = {name: sum(row[name] for row in stats) / len(stats) for name in stats[0]}
         return {**means, "policy/epochs": epoch + 1}
 
-    def _minibatch(self, samples: Samples, advantages: Tensor, returns: Tensor) -> Row:
+    def _minibatch(
+        self,
+        samples: Samples,
+        advantages: Tensor,
+        returns: Tensor,
+        rows_in_rollout: Tensor | None = None,
+    ) -> Row:
         """One step of the optimizer. Rows go through a few at a time; each part of the loss weighs
         as much as it has tokens, so that the gradient is that of the whole minibatch."""
         s, losses, log_ratio = self._now, torch.zeros(4), torch.zeros_like(advantages)
@@ -131,6 +159,7 @@ class PPO(RolloutTrainer):
             self.descend(policy_parts[0] + s.vf_coef * value_parts[0])
             losses += torch.cat([policy_parts, value_parts]).detach().cpu()
             log_ratio[rows, :width] = torch.where(mask, new - part.logprobs, 0.0).detach()
+        self.record.minibatch(log_ratio, rows_in_rollout)
         self.apply_gradients()
         policy_loss, clipped, value_loss, value_clipped = losses.tolist()
         mask, ratio = samples.completion_mask, log_ratio.exp()

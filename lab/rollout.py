@@ -11,12 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from .errors import LabError, TrainingStopped
+from .lens import pieces
 from .policy import Policy
 from .runs import History, Row
 from .samples import Samples
 from .sampling import frozen_logprobs, sample
 from .settings import RolloutSettings
-from .trainer import Plot, Trainer
+from .statistics import distinct_n
+from .token_record import TokenRecord
+from .trainer import SAMPLES_KEPT, Plot, Trainer
 
 ScoreFunction = Callable[[list[str], Samples], Sequence[float]]
 """Scores of completions: (prompts, samples) -> one number a row."""
@@ -45,6 +48,20 @@ class RolloutTrainer(Trainer):
             "+.2f",
         ),
         Plot("KL (nats)", {"objective/kl": "KL to the reference"}, "KL", ".1f", from_zero=True),
+        Plot("score", {"objective/scores": "score at its KL"}, "frontier", over_kl=True),
+        Plot("entropy (nats)", {"objective/entropy": "entropy of a completion"}, "entropy", ".1f"),
+        Plot(
+            "distinct-2",
+            {"completions/distinct_2": "different pairs of words, share"},
+            "variety",
+            from_zero=True,
+        ),
+        Plot(
+            "clip fraction",
+            {"policy/clipfrac_avg": "tokens that the clip binds, share"},
+            "clip fraction",
+            from_zero=True,
+        ),
     )
     value_head: nn.Module | None = None
 
@@ -65,6 +82,7 @@ class RolloutTrainer(Trainer):
         self.reference, self.score, self.prompts = reference, score, list(prompts)
         self.policy = reference.copy()
         self.samples: Samples | None = None
+        self.record = TokenRecord()
         heads = {} if self.value_head is None else {"value_head": self.value_head}
         super().__init__({"policy": self.policy, **heads}, settings, run)
 
@@ -75,11 +93,11 @@ class RolloutTrainer(Trainer):
         return type(self)(self.reference, self.score, self.prompts, settings, run)
 
     def learn(self, samples: Samples, scores: Tensor) -> Row:
-        """Train on one rollout. Returns the metrics."""
+        """Train on one rollout, and tell `self.record` of it. Returns the metrics."""
         raise NotImplementedError
 
     def take(self) -> tuple[Row, list[Row]]:
-        start = time.perf_counter()
+        start, self.record = time.perf_counter(), TokenRecord()
         prompts, samples = self.rollout()
         sampled = time.perf_counter()
         scores = self.scores(prompts, samples)
@@ -94,8 +112,18 @@ class RolloutTrainer(Trainer):
             "eps": len(samples) / (end - start),
         }
         texts = [self.policy.trunk.decode(ids) for ids in samples.token_lists()]
+        metrics["completions/distinct_2"] = distinct_n(texts)
+        if self.update > self.run.last:  # else it is on record, as it was the first time
+            self.run.note_tokens(self.update, self._tokens())
         rows = zip(prompts, texts, scores.tolist(), strict=True)
         return metrics | clock, [{"prompt": p, "completion": c, "score": x} for p, c, x in rows]
+
+    def _tokens(self) -> Row:
+        """What `lab.lens` shows of this update."""
+        kept = self.record.kept(SAMPLES_KEPT)
+        for row in kept["rows"]:
+            row["texts"] = pieces(self.policy.trunk.tokenizer, row["ids"])
+        return {"kind": self.kind, **kept}
 
     def rollout(self) -> tuple[list[str], Samples]:
         """Prompts of this update, and the policy's answers to them."""
