@@ -167,9 +167,16 @@ class Experiment(StudyRuns, Instruments):
 
     # Preferences and the reward model
 
-    def session(self, rater: str = "me", policy: str = "reference", k: int = 4) -> RankingSession:
+    def session(
+        self,
+        rater: str = "me",
+        policy: str = "reference",
+        k: int = 4,
+        ask: str = "random",
+        repeats: float = 0.0,
+    ) -> RankingSession:
         """A session of ranking, without the board."""
-        return RankingSession(self, rater, policy, k)
+        return RankingSession(self, rater, policy, k, ask, repeats)
 
     @cached_property
     def reward_model(self) -> RewardModel:

@@ -6,6 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .ranking import last_rater
 from .training import settings_for, trainer_class
 
 if TYPE_CHECKING:
@@ -17,12 +18,25 @@ class Instruments:
     """Part of `Experiment`."""
 
     def rank(
-        self: Experiment, rankings: int = 8, policy: str = "reference", k: int = 4
+        self: Experiment,
+        rankings: int = 8,
+        policy: str = "reference",
+        k: int = 4,
+        rater: str | None = None,
+        ask: str = "random",
+        repeats: float = 0.0,
     ) -> RankingBoard:
-        """The board on which a person ranks completions."""
+        """The board on which a person ranks completions; see `RankingSession` for what is asked.
+
+        Args:
+            rankings: how many to give; one can go on after that.
+            k: completions to a prompt; 2 stand side by side.
+            rater: a name, changeable on the board; None for whoever ranked last in this study.
+        """
         from .widgets import RankingBoard
 
-        board = RankingBoard(self.session(policy=policy, k=k), rankings)
+        session = self.session(rater or last_rater(self.store), policy, k, ask, repeats)
+        board = RankingBoard(session, rankings)
         if policy == "reference":
             self.completions.fill_pool_ahead()
         return board

@@ -12,35 +12,47 @@ from typing import TYPE_CHECKING
 import anywidget
 import traitlets
 
+from ..questions import ASK
+from ..raters import get_rater
 from ..runner import AHEAD, NOW
+from . import ranking_words as words
 from .status import words_of
 
 if TYPE_CHECKING:
+    from ..preferences import Ranking
     from ..ranking import RankingSession
 
 STATIC = Path(__file__).parent / "static"
+SCRIPTS = [f"ranking_{part}.js" for part in ("orders", "drag", "parts", "board")]  # one module
 QUESTIONS_AHEAD = 4
+EARLIER = 100  # judgements in the list of those to go back to
+WRITING = "The model is writing completions…"
 
 
 class RankingBoard(anywidget.AnyWidget):
-    """Cards to put in order: by drag, by keys, or by their buttons; ties stand in one tier.
+    """Cards to put in order: by drag, by keys, or by their buttons; ties stand in one tier. Two
+    cards stand side by side, and one key answers.
 
     What the buttons do are methods here, and beneath them methods of the session: `submit`,
-    `skip`, `undo`. A ranking is on disk before the next question shows.
+    `skip`, `undo`, `edit`. A ranking is on disk before the next question shows.
 
     Args:
         session: what to rank, and where it goes.
         rankings: how many the progress bar waits for; one can go on after that.
 
     Traits:
-        question: {"id", "prompt", "completions", "tiers"}; empty while there is none. `tiers` is
-            the order to begin with: positions in `completions`, best tier first. What a person
-            makes of it stays in the page until it is submitted: the page delays what it
-            synchronises while the kernel is busy, and an order that comes late would land on the
-            next question.
+        question: {"id", "prompt", "completions", "tiers", "note", "edits"}; empty while there is
+            none. `tiers` is the order to begin with: positions in `completions`, best tier first.
+            What a person makes of it stays in the page until it is submitted: the page delays
+            what it synchronises while the kernel is busy, and an order that comes late would land
+            on the next question.
+        rater, ask, guidelines: may be set, here or in the page; the study keeps the guidelines.
+        guess: how the reward model would have ranked, of the last ranking; never of the question.
+        earlier: judgements to go back to, newest first; filled by `list_earlier`.
+        summary: what came of it, once there are as many rankings as were wanted.
     """
 
-    _esm = STATIC / "ranking_board.js"
+    _esm = "\n".join((STATIC / name).read_text("utf-8") for name in SCRIPTS)
     _css = STATIC / "ranking_board.css"
 
     question = traitlets.Dict().tag(sync=True)
@@ -49,15 +61,28 @@ class RankingBoard(anywidget.AnyWidget):
     busy = traitlets.Bool(True).tag(sync=True)
     done = traitlets.Int(0).tag(sync=True)
     goal = traitlets.Int(0).tag(sync=True)
+    pace = traitlets.Unicode().tag(sync=True)
+    rater = traitlets.Unicode().tag(sync=True)
+    ask = traitlets.Enum(ASK, ASK[0]).tag(sync=True)
+    asking = traitlets.Unicode().tag(sync=True)
+    guidelines = traitlets.Unicode().tag(sync=True)
+    guess = traitlets.Dict().tag(sync=True)
+    agreement = traitlets.Unicode().tag(sync=True)
+    earlier = traitlets.List().tag(sync=True)
+    summary = traitlets.List().tag(sync=True)
 
     def __init__(self, session: RankingSession, rankings: int = 8) -> None:
         super().__init__()
         self.session, self.goal = session, rankings
         self._lock = threading.RLock()
         self._asked = 0
+        self._open: dict = {}  # the question to come back to after an edit
+        self.rater, self.ask = session.rater, session.ask
+        self.asking, self.guidelines = words.asking(session.ask), session.study.store.guidelines
         self._count()
+        self.observe(self._on_setting, ["rater", "ask", "guidelines"])
         self.on_msg(self._on_message)
-        self.status = "The model is writing completions…"
+        self.status = WRITING
         if rater := os.environ.get("LAB_RATER"):
             self._simulate(rater)
         else:
@@ -65,92 +90,166 @@ class RankingBoard(anywidget.AnyWidget):
 
     # What a person does
 
-    def submit(self, tiers: list[list[int]]) -> None:
+    def submit(
+        self, tiers: list[list[int]], all_bad: bool = False, note: str | None = None
+    ) -> None:
         """Keep a ranking of the question on the board, show the next one, then refit."""
+        keep = partial(self.session.submit, tiers, all_bad=all_bad, note=note)
         with self._lock:
-            self._answered(lambda: self.session.submit(tiers), "Saved.")
+            self._answer(keep, "Saved.")
 
-    def skip(self) -> None:
+    def skip(self, note: str | None = None) -> None:
         """Leave this prompt unjudged."""
         with self._lock:
-            self._answered(self.session.skip, "Skipped.")
+            self._answer(partial(self.session.skip, note=note), "Skipped.")
 
     def undo(self) -> None:
-        """Take back the last judgement and show it again, in the order it had."""
+        """Take back the last judgement and show it again, in the order it had; in an edit, go back
+        to the open question."""
         with self._lock:
+            if self._editing:
+                self.leave()
+                return
             ranking = self.session.undo()
             if ranking is None:
                 self._say("There is nothing to take back.")
                 return
+            self.guess = {}
             self._count()
-            place = {c: i for i, c in enumerate(ranking.shown)}
-            tiers = [[place[c] for c in tier] for tier in ranking.tiers or []]
-            self._show("Taken back: rank it again.", tiers)
+            self._tell()
+            if ranking.edits is None:
+                self._show("Taken back: rank it again.", ranking)
+            else:
+                self._say("The change is taken back: what it replaced stands again.")
+
+    def edit(self, ranking: int) -> None:
+        """Put an earlier judgement up again, by its id, to replace it."""
+        with self._lock:
+            if not self._editing:
+                self._open = self.question if self.session.current else {}
+            self.session.edit(ranking)
+            self.guess = {}
+            self._show("An earlier ranking: change it, or go back.", self.session.current.edits)
+
+    def leave(self) -> None:
+        """Go back from an edit to the open question."""
+        with self._lock:
+            self.session.leave()
+            self._show_next("Nothing was changed.")
+
+    def list_earlier(self) -> None:
+        """Fill `earlier`."""
+        with self._lock:
+            rows = map(words.earlier_row, reversed(self.session.done[-EARLIER:]))
+            self.earlier = list(rows)
 
     # What the board does
 
-    def _answered(self, keep: Callable, words: str) -> None:
-        if self.session.current is None:
+    @property
+    def _editing(self) -> bool:
+        question = self.session.current
+        return question is not None and question.edits is not None
+
+    def _answer(self, keep: Callable[[], Ranking], said: str) -> None:
+        question = self.session.current
+        if question is None:
             return
-        keep()
+        ranking = keep()
         self._count()
-        if self.session.ready()[:1] == self.session.upcoming()[:1]:
+        self.guess = {}
+        if question.edits is None and ranking.tiers is not None:
+            texts = {c.id: c.text for c in question.completions}
+            policy = {"policy": question.completions[0].policy}
+            self.guess = policy | words.guess_shown(ranking, self.session.guess, texts)
+        self._show_next(f"{said} {self._progress()}")
+        self.session.study.refit()
+        self._tell()
+
+    def _show_next(self, said: str) -> None:
+        """The open question after an edit; else the next one, at once if it is there."""
+        if self.session.current is not None and self._open:
+            self.question, self._open, self.busy = self._open, {}, False
+            self._say(said)
+        elif not self.session.waits():
             self.session.next()
-            self._show(f"{words} {self._progress()}")
+            self._show(said)
         else:
             self.busy = True
-            self._say(f"{words} The model is writing completions…")
+            self._say(f"{said} {WRITING}")
             self.session.study.runner.submit(self._ask, NOW, self._fail)
-        self.session.study.refit()
 
     def _ask(self) -> None:
         """A job of the background thread: the next question, sampled if need be."""
-        self.session.study.reward_model  # noqa: B018 - read the model before anyone waits
-        self.session.prepare()  # without the lock: a click that comes meanwhile must not hang
+        session = self.session
+        session.study.reward_model  # noqa: B018 - read the model before anyone waits
+        with self._lock:
+            choice = session.choose()
+        if choice is not None:  # without the lock: a click that comes meanwhile must not hang
+            session.study.completions.ensure([choice.prompt], session.policy, session.k)
         with self._lock:
             if not self.busy:
                 return  # a question came back meanwhile, by undo
-            if self.session.current is None:
-                self.session.next()
+            if session.current is None:
+                session.next()
             self._show(self._progress() if self.done else "Put the best one on top.")
+            self._tell()
 
-    def _show(self, words: str, tiers: list[list[int]] | None = None) -> None:
+    def _show(self, said: str, earlier: Ranking | None = None) -> None:
         question = self.session.current
+        self._open = self._open if self._editing else {}
         if question is None:
             self.question, self.busy = {}, False
             self._say("Every prompt has been judged. Nothing is left to rank.")
             return
-        texts = [c.text for c in question.completions]
+        place = {c.id: i for i, c in enumerate(question.completions)}
+        tiers = [[place[c] for c in tier] for tier in (earlier and earlier.tiers) or []]
         self._asked += 1
         self.question = {
             "id": self._asked,
             "prompt": question.prompt,
-            "completions": texts,
-            "tiers": tiers or [[i] for i in range(len(texts))],
+            "completions": [c.text for c in question.completions],
+            "tiers": tiers or [[i] for i in range(len(place))],
+            "ranked": bool(tiers),
+            "note": earlier.note if earlier else None,
+            "edits": question.edits is not None,
         }
         self.busy = False
-        self._say(words)
+        self._say(said)
         self.session.study.runner.submit(self._look_ahead, AHEAD, self._warn)
 
     def _look_ahead(self, first: int = 0) -> None:
         """A job of the background thread: completions of one question to come; queues the next,
         so that a person who waits never waits for more than one."""
-        ready = set(self.session.ready())
-        for n, prompt in enumerate(self.session.upcoming()[:QUESTIONS_AHEAD]):
+        session = self.session
+        ready = set(session.ready())
+        for n, prompt in enumerate(session.ahead(QUESTIONS_AHEAD)):
             if n >= first and prompt not in ready:
-                self.session.prepare(n + 1)
+                session.study.completions.ensure([prompt], session.policy, session.k)
                 job = partial(self._look_ahead, n + 1)
-                self.session.study.runner.submit(job, AHEAD, self._warn)
+                session.study.runner.submit(job, AHEAD, self._warn)
                 return
 
     def _simulate(self, rater: str) -> None:
+        self.rater = self.session.rater = get_rater(rater).name
+        self._count()
         self.session.simulate(rater, max(0, self.goal - self.done))
         self._count()
+        self._tell()
         self.question, self.busy = {}, False
         self._say(f"Ranked by the simulated rater {rater!r}: {self.done} rankings.")
 
     def _count(self) -> None:
         self.done = sum(r.tiers is not None for r in self.session.done)
+        self.pace = words.pace(self.session.seconds)
+        if self.earlier:
+            self.list_earlier()
+
+    def _tell(self) -> None:
+        """What is known after a refit."""
+        accuracies = self.session.study.reward_model.accuracies
+        self.agreement = words.agreement_words(accuracies.prequential)
+        enough = 0 < self.goal <= self.done
+        self.summary = words.summary_lines(self.session.summary()) if enough else []
 
     def _progress(self) -> str:
         if self.done < self.goal:
@@ -160,16 +259,46 @@ class RankingBoard(anywidget.AnyWidget):
             "reward model."
         )
 
+    def _on_setting(self, change: dict) -> None:
+        study, new = self.session.study, change["new"]
+        try:
+            with self._lock:
+                if change["name"] == "guidelines" and new != study.store.guidelines:
+                    study.store.guidelines = new
+                    self._say("The guidelines are saved.")
+                elif change["name"] == "ask" and new != self.session.ask:
+                    self.session.ask, self.asking = new, words.asking(new)
+                    self._say("From the next question on.")
+                elif change["name"] == "rater" and new != self.session.rater:
+                    self._change_rater(new)
+        except Exception as error:  # raised here it would be seen by nobody
+            self._warn(error)
+
+    def _change_rater(self, name: str) -> None:
+        try:
+            self.session.rater = name
+        finally:
+            self.rater = self.session.rater  # as it is kept; or as it was
+        self.guess, self._open, self.earlier = {}, {}, []
+        self._count()
+        self._tell()
+        if not self.busy:
+            self._show_next(f"{self.rater} ranks. {self._progress()}")
+
     def _on_message(self, _, content: dict, buffers: list) -> None:
         try:
             with self._lock:
-                if self.busy or content.get("question") != self.question.get("id"):
+                action, note = content.get("action"), content.get("note")
+                if action == "earlier":
+                    self.list_earlier()
+                elif action == "edit":
+                    self.edit(content["ranking"])
+                elif self.busy or content.get("question") != self.question.get("id"):
                     return  # a second click on a question that has gone
-                action = content.get("action")
-                if action == "submit":
-                    self.submit(content["tiers"])
+                elif action == "submit":
+                    self.submit(content["tiers"], bool(content.get("all_bad")), note)
                 elif action == "skip":
-                    self.skip()
+                    self.skip(note)
                 elif action == "undo":
                     self.undo()
         except Exception as error:  # raised here it would be seen by nobody

@@ -9,8 +9,9 @@ import pytest
 from jupyterlab import browser_page
 from playwright.sync_api import Page
 
+from lab.widgets.ranking_board import SCRIPTS, STATIC
+
 pytestmark = pytest.mark.browser
-STATIC = Path(__file__).parents[2] / "lab" / "widgets" / "static"
 HOSTILE = '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</script>\u202e**b**'
 PAGE = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="ranking_board.css">
 <style>
@@ -21,14 +22,16 @@ PAGE = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="rank
 <div id="one"></div><div id="two"></div>
 <script type="module">
   import board from "./ranking_board.js";
-  const state = { busy: false, done: 2, goal: 8, status: "", alert: false, question: {} };
+  const state = { busy: false, done: 2, goal: 8, status: "", alert: false, question: {}, pace: "",
+    rater: "me", ask: "random", asking: "", guidelines: "", guess: {}, agreement: "", earlier: [],
+    summary: [] };
   const listeners = {};
   window.sent = [];
   window.leaked = [];
   window.model = {
     get: (name) => state[name],
     set: (name, value) => { state[name] = value; (listeners[`change:${name}`] ?? []).forEach((f) => f()); },
-    save_changes() {},
+    save_changes() { window.saved = { ...state }; },
     send: (content) => window.sent.push(content),
     on: (name, f) => (listeners[name] ??= []).push(f),
     off: (name, f) => { listeners[name] = listeners[name].filter((g) => g !== f); },
@@ -45,10 +48,11 @@ def page(chromium: str) -> Iterator[Page]:
 
         def serve(route) -> None:
             name = route.request.url.rsplit("/", 1)[-1]
-            types = {"js": "text/javascript", "css": "text/css"}
-            if name in ("ranking_board.js", "ranking_board.css"):
-                kind = types[name.rsplit(".", 1)[-1]]
-                route.fulfill(body=(STATIC / name).read_text(), content_type=kind)
+            if name == "ranking_board.js":
+                script = "\n".join((STATIC / part).read_text() for part in SCRIPTS)
+                route.fulfill(body=script, content_type="text/javascript")
+            elif name == "ranking_board.css":
+                route.fulfill(body=(STATIC / name).read_text(), content_type="text/css")
             else:
                 route.fulfill(body=PAGE, content_type="text/html")
 
@@ -77,23 +81,50 @@ def submitted(page: Page) -> list[list[int]]:
     return page.evaluate("() => window.sent.at(-1).tiers")
 
 
-def test_number_keys_arrows_and_ties_make_the_order(page: Page) -> None:
+def test_numbers_pressed_best_first_make_the_order(page: Page) -> None:
     ask(page, ["a", "b", "c", "d"])
     page.locator(".lab-card").first.focus()
-    page.keyboard.press("3")  # a goes third
-    assert shown(page) == ["b", "c", "a", "d"]
-    page.keyboard.press("Alt+ArrowUp")
+    for key in "3142":
+        page.keyboard.press(key)
+    assert shown(page) == ["c", "a", "d", "b"]
+    page.keyboard.press("Enter")
+    assert page.evaluate("() => window.sent") == [
+        {"action": "submit", "question": 1, "tiers": [[2], [0], [3], [1]]}
+    ]
+
+
+def test_a_tie_in_the_middle_of_picking_goes_on_below_it(page: Page) -> None:
+    ask(page, ["a", "b", "c", "d"])
+    page.locator(".lab-card").first.focus()
+    for key in ("4", "2", "t", "3"):
+        page.keyboard.press(key)
+    assert submitted(page) == [[3, 1], [2], [0]]
+
+
+def test_a_number_pressed_again_starts_anew(page: Page) -> None:
+    ask(page, ["a", "b", "c"])
+    page.locator(".lab-card").first.focus()
+    for key in "321":
+        page.keyboard.press(key)
+    assert shown(page) == ["c", "b", "a"]
+    for key in "12":
+        page.keyboard.press(key)
+    assert submitted(page) == [[0], [1], [2]]
+
+
+def test_arrows_move_the_focused_card_and_t_ties_it(page: Page) -> None:
+    ask(page, ["a", "b", "c", "d"])
+    page.locator(".lab-card").first.focus()
+    page.keyboard.press("Alt+ArrowDown")
     assert shown(page) == ["b", "a", "c", "d"]
     page.keyboard.press("t")  # a is tied with b
-    assert ranks(page) == ["1", "1", "2", "3"]
+    assert ranks(page) == ["1st", "1st", "3rd", "4th"]
     page.keyboard.press("ArrowDown")
     page.keyboard.press("=")  # c as well
     page.keyboard.press("Enter")
-    assert page.evaluate("() => window.sent") == [
-        {"action": "submit", "question": 1, "tiers": [[1, 0, 2], [3]]}
-    ]
+    assert page.evaluate("() => window.sent.at(-1).tiers") == [[1, 0, 2], [3]]
     page.keyboard.press("=")  # and on its own again
-    assert ranks(page) == ["1", "1", "2", "3"]
+    assert ranks(page) == ["1st", "1st", "3rd", "4th"]
 
 
 def test_no_key_reaches_the_notebook(page: Page) -> None:
@@ -135,12 +166,22 @@ def test_hostile_text_is_shown_as_text(page: Page) -> None:
 def test_two_views_of_one_board_agree(page: Page) -> None:
     ask(page, ["a", "b", "c"])
     page.locator("#one .lab-card").first.focus()
-    page.keyboard.press("3")
-    page.evaluate("() => window.second()")
-    assert page.locator("#two .lab-text").all_text_contents() == ["b", "c", "a"]
-    page.locator("#two .lab-card").first.focus()
     page.keyboard.press("2")
-    assert shown(page) == ["c", "b", "a"]
+    page.evaluate("() => window.second()")
+    assert page.locator("#two .lab-text").all_text_contents() == ["b", "a", "c"]
+    page.locator("#two .lab-card").first.focus()
+    page.keyboard.press("3")  # picked in this view, after the one picked in the other
+    assert shown(page) == ["b", "c", "a"]
+    page.keyboard.press("f")
+    page.keyboard.type("odd")
+    assert page.locator("#one .lab-note").input_value() == "odd"
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    assert (
+        page.locator("#one .lab-help").is_visible() and page.locator("#two .lab-help").is_visible()
+    )
+    page.keyboard.press("Escape")
+    assert page.locator(".lab-help:visible").count() == 0
 
 
 def test_a_new_question_begins_in_its_own_order_and_keeps_the_focus(page: Page) -> None:
@@ -156,7 +197,7 @@ def test_a_new_question_begins_in_its_own_order_and_keeps_the_focus(page: Page) 
 
 
 def test_nothing_can_be_sent_while_the_board_is_busy(page: Page) -> None:
-    ask(page, ["a", "b"])
+    ask(page, ["a", "b", "c"])
     page.evaluate("() => window.model.set('busy', true)")
     page.locator(".lab-card").first.focus()
     for key in ("Enter", "s", "u"):

@@ -1,133 +1,117 @@
-// The ranking board: cards in order of preference. The order lives in the page's model, as `order`,
-// so that two views of one board agree; the kernel gets it with the submit message. Model text
-// enters the page through textContent alone.
+// The ranking board, part 4 of 4: cards in order of preference. What a person makes of a question lives
+// in the page's model, as `draft`, so that two views of one board agree; the kernel gets it with the
+// submit message.
 
-const el = (tag, className, attributes = {}, ...children) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-};
-
-const button = (label, className, onClick, text = label) => {
-  const node = el("button", className, { type: "button", "aria-label": label });
-  node.textContent = text;
-  node.addEventListener("click", onClick);
-  return node;
-};
-
-// --- orders: pure functions on tiers, lists of positions, best first ---------------------------
-
-export const rankOf = (tiers, card) => tiers.findIndex((tier) => tier.includes(card)) + 1;
-
-export const without = (tiers, card) =>
-  tiers.map((tier) => tier.filter((c) => c !== card)).filter((tier) => tier.length);
-
-// Puts a card on its own at a place among the others, counted in cards.
-export const placeAt = (tiers, card, index) => {
-  const rest = without(tiers, card);
-  let before = 0, tier = 0;
-  while (tier < rest.length && before + rest[tier].length <= index) before += rest[tier++].length;
-  return [...rest.slice(0, tier), [card], ...rest.slice(tier)];
-};
-
-export const moveBy = (tiers, card, step) => {
-  const rank = rankOf(tiers, card) - 1;
-  if (tiers[rank].length > 1) {  // out of a tie first
-    const rest = tiers.map((tier) => tier.filter((c) => c !== card));
-    return [...rest.slice(0, rank + (step > 0)), [card], ...rest.slice(rank + (step > 0))];
-  }
-  const target = rank + step;
-  if (target < 0 || target >= tiers.length) return tiers;
-  const order = [...tiers];
-  [order[rank], order[target]] = [order[target], order[rank]];
-  return order;
-};
-
-export const setRank = (tiers, card, rank) => {
-  const rest = without(tiers, card);
-  const at = Math.min(rank - 1, rest.length);
-  return [...rest.slice(0, at), [card], ...rest.slice(at)];
-};
-
-// Ties a card with the tier above it; a card that is tied stands on its own again, below.
-export const toggleTie = (tiers, card) => {
-  const rank = rankOf(tiers, card) - 1;
-  const tier = tiers[rank];
-  if (tier.indexOf(card) > 0) {
-    return [...tiers.slice(0, rank), tier.filter((c) => c !== card), [card], ...tiers.slice(rank + 1)];
-  }
-  if (rank === 0) return tiers;
-  return [...tiers.slice(0, rank - 1), [...tiers[rank - 1], ...tier], ...tiers.slice(rank + 1)];
-};
-
-// --- the view ----------------------------------------------------------------------------------
+const ordinal = (rank) => ["1st", "2nd", "3rd"][rank - 1] ?? `${rank}th`;
 
 function render({ model, el: root }) {
-  const prompt = el("div", "lab-prompt");
+  const prompt = el("div", "lab-prompt", { dir: "auto" });
+  const notice = el("p", "lab-notice");
   const list = el("ol", "lab-cards", { "aria-label": "Completions, best first" });
   const hint = el("p", "lab-hint");
   const status = el("p", "lab-status", { role: "status", "aria-live": "polite" });
   const fill = el("div", "lab-fill");
   const bar = el("div", "lab-bar", { role: "progressbar", "aria-label": "Rankings", "aria-valuemin": 0 }, fill);
-  const count = el("span", "lab-count");
-  const submit = button("Submit ranking", "lab-button lab-primary", () => act("submit"));
+  const count = el("span", "lab-count"), pace = el("span", "lab-pace");
+  const submit = button("Submit ranking", "lab-button lab-primary", () => act("submit", { tiers: draft().tiers }));
+  const tie = button("Tie", "lab-button", () => act("submit", { tiers: [[0, 1]] }));
+  const allBad = button("All bad", "lab-button", () => callBad());
+  const flag = button("Flag", "lab-button", () => flagIt());
   const skip = button("Skip", "lab-button", () => act("skip"));
   const undo = button("Undo", "lab-button", () => act("undo"));
-  const board = el(
-    "div", "lab-board", { role: "group", "aria-label": "Ranking board" },
-    el("div", "lab-top", {}, bar, count), prompt, list, hint,
-    el("div", "lab-actions", {}, submit, skip, undo, el("span", "lab-spinner", { "aria-hidden": "true" }), status),
+  const note = el("input", "lab-note", { type: "text", maxlength: 1000, "aria-label": "Note on this question",
+    placeholder: "What is wrong or odd here? Kept with your ranking; may stay empty." });
+  const board = el("div", "lab-board", { role: "group", "aria-label": "Ranking board" });
+
+  const toggle = (name) => {
+    const opens = !isUnfolded(model, name);
+    if (name === "earlier" && opens) model.send({ action: "earlier" });
+    unfold(model, name, opens);
+  };
+  const openHelp = () => {
+    opener = document.activeElement;
+    toggle("help");
+    if (!help.node.hidden) help.close.focus();
+  };
+  const goBackTo = (ranking) => {
+    unfold(model, "earlier", false);
+    refocus = true;
+    model.send({ action: "edit", ranking });
+  };
+  const help = makeHelp(model), guess = makeGuess(model), guidelines = makeGuidelines(model);
+  const earlier = makeEarlier(model, goBackTo), summary = makeSummary(model);
+  const footer = makeFooter(model, openHelp, toggle);
+  const actions = el("div", "lab-actions", {}, submit, tie, allBad, skip, flag, undo,
+    el("span", "lab-spinner", { "aria-hidden": "true" }), status);
+  board.append(
+    el("div", "lab-top", {}, bar, count, pace),
+    el("div", "lab-columns", {},
+      el("div", "lab-main", {}, notice, prompt, list, note, hint, actions, guess.node, summary.node),
+      guidelines.node),
+    footer.node, earlier.node, help.node,
   );
   root.append(board);
 
-  let cards = [], grabbed = null, refocus = false;
-  const tiers = () => {
-    const { id, tiers = [] } = model.get("question");
-    const order = model.get("order");
-    return order && order.question === id ? order.tiers : tiers;
+  let cards = [], refocus = false, opener = null;
+  const draft = () => {
+    const { id, tiers = [], note = null } = model.get("question");
+    return (model.get("drafts") ?? {})[id] ?? { tiers, picks: [], note };
   };
+  const change = (part) => model.set("drafts", { ...model.get("drafts"), [model.get("question").id]: { ...draft(), ...part } });
+  const tiers = () => draft().tiers;
   const order = () => tiers().flat();
-
-  const setTiers = (next, words) => {
-    model.set("order", { question: model.get("question").id, tiers: next });
-    if (words) status.textContent = words;
+  const isTwo = () => cards.length === 2;
+  const label = (card) => (isTwo() ? "AB"[card] : String(card + 1));
+  const say = (words) => { status.textContent = words; };
+  const sayPlace = (card) => {
+    const tied = tiers()[rankOf(tiers(), card) - 1].length > 1;
+    say(`Card ${label(card)} is ${ordinal(placeOf(tiers(), card))}${tied ? ", tied" : ""}.`);
   };
 
-  const act = (action) => {
-    if (model.get("busy")) return;
+  const act = (action, more = {}) => {
+    const { id } = model.get("question");
+    if (model.get("busy") || (action !== "undo" && id === undefined)) return;
     refocus = board.contains(document.activeElement);
-    const content = { action, question: model.get("question").id };
-    if (action === "submit") content.tiers = tiers();
-    if (action !== "undo" && content.question === undefined) return;
-    model.send(content);
+    const noted = action !== "undo" && draft().note !== null ? { note: draft().note } : {};
+    model.send({ action, question: id, ...more, ...noted });
+  };
+  const prefer = (card) => act("submit", { tiers: [[card], [1 - card]] });
+  const callBad = () => act("submit", { tiers: [cards.map((_, i) => i)], all_bad: true });
+  const flagIt = () => {
+    const flagged = draft().note !== null;
+    change({ note: flagged ? null : "" });
+    (flagged ? flag : note).focus();
   };
 
-  const move = (card, next, pressed = null) => {
-    const rank = rankOf(next, card);
-    const alone = next[rank - 1].length === 1;
-    setTiers(next, alone ? `Moved to rank ${rank}.` : `Tied at rank ${rank}.`);
+  const move = (card, next, pressed = null, picks = []) => {
+    change({ tiers: next, picks });
+    sayPlace(card);
     // A button pressed by key keeps the focus, to be pressed again; else keys go on with the card.
     if (pressed && !pressed.disabled) pressed.focus();
     else cards[card]?.focus();
   };
+  const pickCard = (card) => {
+    const next = pick(tiers(), draft().picks, card);
+    move(card, next.tiers, null, next.picks);
+  };
+  const tieCard = (card, pressed = null) =>  // a tie of the last one picked: picking goes on below it
+    move(card, toggleTie(tiers(), card), pressed, draft().picks.at(-1) === card ? draft().picks : []);
 
-  const makeCard = (text, card) => {
+  const makeCard = (text, card, all) => {
     const rank = el("span", "lab-rank");
+    const key = el("kbd", "lab-label", { "aria-hidden": "true" });
+    key.textContent = all.length === 2 ? "AB"[card] : card + 1;
     const body = el("div", "lab-text", { dir: "auto" });
     body.textContent = text;
-    const tool = (label, sign, change) => button(label, "lab-small",
-      (event) => move(card, change(tiers()), event.detail === 0 ? event.currentTarget : null), sign);
-    const tie = tool("Tie with above", "=", (t) => toggleTie(t, card));
-    tie.setAttribute("aria-pressed", "false");
-    const node = el(
-      "li", "lab-card", { tabindex: "0" }, rank, body,
-      el("span", "lab-tools", {},
-        tool("Move up", "↑", (t) => moveBy(t, card, -1)),
-        tool("Move down", "↓", (t) => moveBy(t, card, 1)),
-        tie),
-    );
+    const tool = (label, sign, go) => button(label, "lab-small",
+      (event) => go(event.detail === 0 ? event.currentTarget : null), sign);
+    const tools = el("span", "lab-tools");
+    if (all.length === 2) tools.append(button(`${"AB"[card]} is better`, "lab-button lab-better", () => prefer(card)));
+    else tools.append(
+      tool("Move up", "↑", (pressed) => move(card, moveBy(tiers(), card, -1), pressed)),
+      tool("Move down", "↓", (pressed) => move(card, moveBy(tiers(), card, 1), pressed)),
+      tool("Tie with above", "=", (pressed) => tieCard(card, pressed)));
+    const node = el("li", "lab-card", { tabindex: "0" }, rank, key, body, tools);
     node.dataset.card = card;
     node.addEventListener("keydown", (event) => onCardKey(event, card));
     return node;
@@ -135,13 +119,11 @@ function render({ model, el: root }) {
 
   const onCardKey = (event, card) => {
     if (event.target !== cards[card] || event.ctrlKey || event.metaKey) return;
-    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key] ?? (isTwo() ? { ArrowLeft: -1, ArrowRight: 1 }[event.key] : 0);
     const shown = order();
-    if (step && event.altKey) move(card, moveBy(tiers(), card, step));
-    else if (step) cards[shown[shown.indexOf(card) + step]]?.focus();
-    else if (event.key >= "1" && event.key <= String(cards.length))
-      move(card, setRank(tiers(), card, Number(event.key)));
-    else if (event.key === "t" || event.key === "=") move(card, toggleTie(tiers(), card));
+    if (step && event.altKey && !isTwo()) move(card, moveBy(tiers(), card, step));
+    else if (step) cards[(isTwo() ? [0, 1] : shown)[(isTwo() ? card : shown.indexOf(card)) + step]]?.focus();
+    else if ((event.key === "t" || event.key === "=") && !isTwo()) tieCard(card);
     else if (event.key === "PageDown" || event.key === "PageUp") {
       const text = cards[card].querySelector(".lab-text");
       text.scrollBy(0, (event.key === "PageDown" ? 0.9 : -0.9) * text.clientHeight);
@@ -149,69 +131,65 @@ function render({ model, el: root }) {
     event.preventDefault();
   };
 
+  const leave = () => {  // Escape: what is open closes, then an edit is left
+    if (isUnfolded(model, "help")) unfold(model, "help", false);
+    else if (isUnfolded(model, "earlier")) unfold(model, "earlier", false);
+    else if (model.get("question").edits) act("undo");
+  };
+  const ACTIONS = { Enter: () => isTwo() || submit.click(), s: () => act("skip"), u: () => act("undo"), x: callBad, f: flagIt,
+    e: () => toggle("earlier"), g: () => toggle("guidelines"), "?": openHelp, Escape: leave };
+  const TWO = { a: () => prefer(0), 1: () => prefer(0), b: () => prefer(1), 2: () => prefer(1), t: () => tie.click(), "=": () => tie.click() };
+
   board.addEventListener("keydown", (event) => {
     event.stopPropagation();  // else JupyterLab takes the key: `b` would insert a cell
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches("input, textarea, select")) return;
     if (event.target.tagName === "BUTTON" && event.key === "Enter") return;
-    const action = { Enter: "submit", s: "skip", u: "undo" }[event.key];
-    if (action) { event.preventDefault(); act(action); }
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const card = isTwo() ? -1 : "123456789".indexOf(key);
+    const action = (isTwo() && TWO[key]) || ACTIONS[key] || (card >= 0 && card < cards.length && (() => pickCard(card)));
+    if (action && (cards.length || "e?gu".includes(key) || key === "Escape")) { event.preventDefault(); action(); }
+  });
+  note.addEventListener("input", () => change({ note: note.value }));
+  note.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" || event.key === "Enter") { event.preventDefault(); cards[order()[0]]?.focus(); }
   });
 
-  // Drag: the list captures the pointer, since a card that moves in the page would lose it.
-  list.addEventListener("pointerdown", (event) => {
-    const node = event.target.closest(".lab-card");
-    if (!node || event.target.closest("button") || event.button !== 0 || onScrollbar(event)) return;
-    grabbed = { card: Number(node.dataset.card), y: event.clientY, moved: false };
-    node.focus();
+  const drag = makeDrag(list, {
+    card: (index) => cards[index],
+    tiers,
+    locked: isTwo,
+    place: (next) => change({ tiers: next, picks: [] }),
+    dropped: sayPlace,
   });
-  const onScrollbar = ({ target, offsetX }) => target.matches(".lab-text") && offsetX >= target.clientWidth;
-  list.addEventListener("mousedown", (event) => {  // the card keeps the focus, not its long text
-    if (event.target.matches(".lab-text") && !onScrollbar(event)) event.preventDefault();
-  });
-  list.addEventListener("pointermove", (event) => {
-    if (!grabbed) return;
-    if (!(event.buttons & 1)) return drop();  // let go where the list could not see it
-    if (!grabbed.moved && Math.abs(event.clientY - grabbed.y) < 5) return;
-    if (!grabbed.moved) { grabbed.moved = true; list.setPointerCapture(event.pointerId); }
-    cards[grabbed.card].classList.add("lab-grabbed");
-    const others = order().filter((c) => c !== grabbed.card);
-    const index = others.filter((c) => {
-      const box = cards[c].getBoundingClientRect();
-      return event.clientY > box.top + box.height / 2;
-    }).length;
-    if (order().indexOf(grabbed.card) !== index) setTiers(placeAt(tiers(), grabbed.card, index));
-  });
-  const drop = () => {
-    if (grabbed?.moved && cards[grabbed.card]) {
-      cards[grabbed.card].classList.remove("lab-grabbed");
-      status.textContent = `Moved to rank ${rankOf(tiers(), grabbed.card)}.`;
-    }
-    grabbed = null;
-  };
-  list.addEventListener("pointerup", drop);
-  list.addEventListener("pointercancel", drop);
 
   // --- the model moves the view
 
   const onQuestion = () => {
-    grabbed = null;
+    drag.forget();
     const question = model.get("question");
+    const { completions = [], edits = false } = question;
     prompt.textContent = question.prompt ?? "";
-    prompt.hidden = list.hidden = hint.hidden = !question.prompt;
-    const hadFocus = refocus || board.contains(document.activeElement);
-    cards = (question.completions ?? []).map(makeCard);
+    const hadFocus = refocus || list.contains(document.activeElement);
+    cards = completions.map(makeCard);
+    prompt.hidden = list.hidden = hint.hidden = !cards.length;
+    notice.hidden = !edits;
+    notice.textContent = "You are changing an earlier ranking. What you send replaces it.";
+    submit.textContent = edits ? "Replace ranking" : "Submit ranking";
+    undo.textContent = edits ? "Go back" : "Undo";
+    for (const node of [submit, undo]) node.setAttribute("aria-label", node.textContent);
+    allBad.textContent = isTwo() ? "Both bad" : "All bad";
+    allBad.setAttribute("aria-label", allBad.textContent);
+    submit.hidden = isTwo();
+    tie.hidden = !isTwo();
+    list.classList.toggle("lab-two", isTwo());
+    list.setAttribute("aria-label", isTwo() ? "Two completions" : "Completions, best first");
     list.replaceChildren();
-    onTiers();
-    if (hadFocus && cards.length) cards[order()[0]]?.focus({ preventScroll: true });
+    onDraft();
+    if (hadFocus && cards.length) cards[isTwo() ? 0 : order()[0]]?.focus({ preventScroll: true });
     refocus = false;
-    hint.textContent = "";
-    const keys = [["↑ ↓", "choose a card"], [`1–${cards.length}`, "give it a rank"],
-      ["Alt+↑ ↓", "move it"], ["t", "tie with above"], ["Enter", "submit"], ["s", "skip"], ["u", "undo"]];
-    for (const [key, what] of keys) {
-      const kbd = el("kbd");
-      kbd.textContent = key;
-      hint.append(el("span", "", {}, kbd, ` ${what}`), " ");
-    }
+    hint.replaceChildren(...[...keysOf(cards.length), ["?", "help"]].map(keyRow));
+    help.draw(cards.length);
   };
 
   // Text that scrolls can be reached and scrolled by keys.
@@ -227,27 +205,45 @@ function render({ model, el: root }) {
     }
   });
 
-  const onTiers = () => {
-    const shown = order();
+  const drawTwo = () => {
+    const [best = []] = tiers(), { ranked = false } = model.get("question");
+    cards.forEach((node, card) => {
+      const chosen = ranked && best.length === 1 && best[0] === card;
+      node.classList.toggle("lab-chosen", chosen);
+      node.setAttribute("aria-label", `${label(card)}${chosen ? ", was better" : ""}: ${node.querySelector(".lab-text").textContent}`);
+    });
+  };
+
+  const drawOrder = () => tiers().forEach((tier, i) => tier.forEach((card, j) => {
+    const node = cards[card], { picks } = draft();
+    if (!node) return;
+    const picked = picks.includes(card) || picks.length === cards.length - 1;
+    const rank = ordinal(placeOf(tiers(), card));
+    node.querySelector(".lab-rank").textContent = rank;
+    node.classList.toggle("lab-tied", j > 0);
+    node.classList.toggle("lab-joined", j < tier.length - 1);
+    node.classList.toggle("lab-picked", picked);
+    const [up, down, tied] = node.querySelectorAll(".lab-small");
+    up.disabled = i === 0 && tier.length === 1;
+    down.disabled = i === tiers().length - 1 && tier.length === 1;
+    tied.setAttribute("aria-pressed", String(j > 0));
+    tied.disabled = i === 0 && j === 0;
+    const state = `${tier.length > 1 ? ", tied" : ""}${picked ? ", picked" : ""}`;
+    node.setAttribute("aria-label", `Card ${label(card)}, ${rank}${state}: ${node.querySelector(".lab-text").textContent}`);
+  }));
+
+  const onDraft = () => {
     const focused = document.activeElement;
-    shown.forEach((card, i) => {
+    (isTwo() ? [0, 1] : order()).forEach((card, i) => {
       if (cards[card] && list.children[i] !== cards[card]) list.insertBefore(cards[card], list.children[i] ?? null);
     });
-    if (board.contains(focused)) focused.focus({ preventScroll: true });
-    tiers().forEach((tier, i) => tier.forEach((card, j) => {
-      const node = cards[card];
-      if (!node) return;
-      node.querySelector(".lab-rank").textContent = i + 1;
-      node.classList.toggle("lab-tied", j > 0);
-      node.classList.toggle("lab-joined", j < tier.length - 1);
-      const [up, down] = node.querySelectorAll(".lab-small");
-      up.disabled = i === 0 && tier.length === 1;
-      down.disabled = i === tiers().length - 1 && tier.length === 1;
-      const tie = node.querySelector("[aria-pressed]");
-      tie.setAttribute("aria-pressed", String(j > 0));
-      tie.disabled = i === 0 && j === 0;
-      node.setAttribute("aria-label", `Rank ${i + 1}${tier.length > 1 ? ", tied" : ""}: ${node.querySelector(".lab-text").textContent}`);
-    }));
+    if (list.contains(focused)) focused.focus({ preventScroll: true });
+    if (isTwo()) drawTwo();
+    else drawOrder();
+    const flagged = draft().note !== null;
+    flag.setAttribute("aria-pressed", String(flagged));
+    note.hidden = !flagged || !cards.length;
+    if (document.activeElement !== note) note.value = draft().note ?? "";
     onSize();
   };
 
@@ -257,26 +253,44 @@ function render({ model, el: root }) {
     bar.setAttribute("aria-valuemax", goal);
     bar.setAttribute("aria-valuenow", Math.min(done, goal));
     count.textContent = `${done} of ${goal}`;
+    pace.textContent = model.get("pace") ?? "";
     board.classList.toggle("lab-busy", busy);
     board.setAttribute("aria-busy", String(busy));
-    submit.disabled = skip.disabled = busy || !model.get("question").prompt;
+    for (const node of [submit, tie, allBad, flag, skip]) node.disabled = busy || !cards.length;
+    list.querySelectorAll(".lab-better").forEach((node) => { node.disabled = busy; });
     undo.disabled = busy;
   };
 
   const onStatus = () => {
-    if (status.textContent !== model.get("status")) status.textContent = model.get("status");
+    if (status.textContent !== model.get("status")) say(model.get("status"));
     status.classList.toggle("lab-alert", model.get("alert"));
+  };
+
+  const onFold = () => {
+    const wasIn = help.node.contains(document.activeElement);
+    help.draw(cards.length);
+    guidelines.draw();
+    earlier.draw();
+    footer.draw();
+    if (wasIn && help.node.hidden) (board.contains(opener) ? opener : cards[order()[0]])?.focus();
   };
 
   const listeners = {
     "change:question": () => { onQuestion(); onState(); },
-    "change:order": onTiers, "change:status": onStatus, "change:alert": onStatus,
-    "change:done": onState, "change:goal": onState, "change:busy": onState,
+    "change:drafts": onDraft, "change:status": onStatus, "change:alert": onStatus,
+    "change:unfolded": onFold, "change:guidelines": guidelines.draw, "change:earlier": earlier.draw,
+    "change:guess": guess.draw, "change:agreement": guess.draw, "change:summary": summary.draw,
   };
+  for (const name of ["done", "goal", "busy", "pace"]) listeners[`change:${name}`] = onState;
+  for (const name of ["rater", "ask", "asking"]) listeners[`change:${name}`] = footer.draw;
   for (const [name, listener] of Object.entries(listeners)) model.on(name, listener);
+  if (!model.get("unfolded")) model.set("unfolded", { guidelines: Boolean(model.get("guidelines")) });
   onQuestion();
   onState();
   onStatus();
+  onFold();
+  guess.draw();
+  summary.draw();
   const resized = new ResizeObserver(onSize);
   resized.observe(list);
   return () => {
