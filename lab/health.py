@@ -117,7 +117,7 @@ def clip_binds(rows: Sequence[Row]) -> Finding | None:
 def completions_alike(rows: Sequence[Row]) -> Finding | None:
     """Few different pairs of words among the completions of an update."""
     value = lately(rows, "completions/distinct_2")
-    if value is None or value >= DISTINCT:
+    if not value or value >= DISTINCT:  # 0: no completion has two words
         return None
     return Finding(
         f"Completions are becoming the same (distinct-2 {value:.2f}).",

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import LabError
 from .settings import Settings
-from .training import ALIGNING, KINDS, make_run, open_trainer, run_row, settings_for
+from .training import ALIGNING, KINDS, make_run, open_trainer, settings_for
 
 if TYPE_CHECKING:
     from .experiment import Experiment
-    from .runs import History, Row
+    from .runs import Row, Run
     from .trainer import Trainer
 
 
@@ -104,12 +104,7 @@ class StudyRuns:
     def run_table(self: Experiment) -> list[dict]:
         """A row a run: what it is, what it branched off, the settings in which it differs from the
         defaults, how far it came, what it takes on disk."""
-        rows = [run_row(self.folder / name) for name in self.all_runs]
-        return [row | {"changed": self._changed(row)} for row in rows]
-
-    def _changed(self: Experiment, row: dict) -> dict[str, Any]:
-        default = asdict(settings_for(self, row["kind"]))
-        return {k: v for k, v in row["settings"].items() if default.get(k) != v}
+        return [run_row(self, name) for name in self.all_runs]
 
     def trainer_settings(self: Experiment, name: str) -> Settings:
         """The settings of a run, without opening its trainer."""
@@ -118,7 +113,7 @@ class StudyRuns:
         config = self.run_record(name).config
         return KINDS[config["kind"]].of(config["settings"])
 
-    def run_record(self: Experiment, name: str) -> History:
+    def run_record(self: Experiment, name: str) -> Run:
         """History, samples and config of a run, without opening its trainer. What is on disk is
         read again only where it has grown.
 
@@ -153,3 +148,22 @@ class StudyRuns:
     def _must_exist(self: Experiment, name: str) -> None:
         if name not in self.all_runs:
             raise LabError(f"There is no run {name!r}. There are: {', '.join(self.all_runs)}.")
+
+
+def run_row(study: Experiment, name: str) -> dict[str, Any]:
+    """A run in a table of runs; its score and KL are those of its newest update."""
+    run = study.run_record(name)
+    last = run.history[-1] if run.history else {}
+    kind, settings = run.config["kind"], run.config["settings"]
+    default = asdict(settings_for(study, kind))
+    return {
+        "run": name,
+        "kind": kind,
+        "parent": run.config.get("parent"),
+        "updates": run.last,
+        "score": last.get("objective/scores"),
+        "kl": last.get("objective/kl"),
+        "megabytes": run.megabytes,
+        "settings": settings,
+        "changed": {k: v for k, v in settings.items() if default.get(k) != v},
+    }

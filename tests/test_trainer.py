@@ -395,3 +395,64 @@ def test_two_processes_with_the_same_seed_have_the_same_metrics(kind):
     ]
     assert all_same(*runs)
     assert all_same(runs[0], make(kind).train(2))
+
+
+def test_training_ends_where_the_goal_is_reached(tmp_path):
+    trainer, twin = on_disk(tmp_path, "ppo"), make("ppo")
+    kl = [row["objective/kl"] for row in twin.train(8)]
+    limit = sorted(kl)[4]
+    expected = next(i for i, value in enumerate(kl) if value >= limit) + 1
+    rows = trainer.train(8, until=f"objective/kl >= {limit!r}")
+    assert len(rows) == expected and rows[-1]["objective/kl"] >= limit
+    assert trainer.run.checkpoints[-1] == expected
+    assert len(trainer.train(5, until=f"update >= {expected + 2}")) == 2
+    assert len(trainer.train(3, until="objective/kl <= -100")) == 3
+
+
+def test_a_goal_that_cannot_be_read_or_reached_is_said(tmp_path):
+    trainer = on_disk(tmp_path, "ppo")
+    for goal in ("objective/kl", "objective/kl > 3", "objective/kl >= much", ">= 3"):
+        with pytest.raises(BadSetting, match="objective/kl >= 8"):
+            trainer.train(3, until=goal)
+    assert trainer.update == 0
+    with pytest.raises(BadSetting, match=r"no metric 'kl'.*objective/kl"):
+        trainer.train(3, until="kl >= 3")
+    assert trainer.run.checkpoints == [1], "what was taken is saved"
+
+
+def test_rewinding_tells_each_update_that_is_computed_again(tmp_path):
+    trainer = on_disk(tmp_path, "dpo")
+    trainer.train(LONG)
+    told = []
+    trainer.rewind(CHECKPOINT_EVERY + 1, told.append)
+    assert [row["update"] for row in told] == [CHECKPOINT_EVERY + 1]
+    trainer.rewind(CHECKPOINT_EVERY + 2, told.append)  # from where it stands
+    assert [row["update"] for row in told] == [CHECKPOINT_EVERY + 1, CHECKPOINT_EVERY + 2]
+    assert all_same(told, trainer.history[CHECKPOINT_EVERY : CHECKPOINT_EVERY + 2])
+
+
+@pytest.mark.parametrize("kind", ["ppo", "sft"])
+def test_a_rewind_can_be_taken_in_steps(tmp_path, kind):
+    trainer, twin = on_disk(tmp_path, kind), make(kind)
+    trainer.train(LONG)
+    twin.train(CHECKPOINT_EVERY + 2)
+    trainer.approach(CHECKPOINT_EVERY + 2)
+    assert trainer.update == CHECKPOINT_EVERY
+    trainer.step()
+    before = weights(trainer)
+    trainer.approach(CHECKPOINT_EVERY + 2)  # it is on its way already: nothing to go back for
+    assert trainer.update == CHECKPOINT_EVERY + 1 and same_weights(before, weights(trainer))
+    trainer.step()
+    assert same_weights(weights(trainer), weights(twin))
+
+
+def test_steps_after_a_rewind_bring_the_settings_that_came_with_them(tmp_path):
+    trainer = on_disk(tmp_path, "dpo")
+    for rate in (1e-3, 2e-3, 3e-3):
+        trainer.change(learning_rate=rate)
+        trainer.step()
+    trainer.rewind(0)
+    for _ in range(3):
+        trainer.step()
+    assert trainer.settings.learning_rate == 3e-3
+    assert trainer.step()["learning_rate"] == 3e-3

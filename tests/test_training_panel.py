@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
-from studies import idle, rank_some
+from filelock import FileLock
+from studies import HOSTILE, idle, rank_some, small_study
+
+from lab.plots import Plot
+from lab.widgets.run_figure import Curves, RunFigure, hover_text
 
 
 def trace(panel, name: str):
@@ -110,3 +116,211 @@ def test_an_error_during_training_is_shown_and_the_panel_lives_on(study) -> None
     panel.start(1)
     idle(study)
     assert len(panel.trainer.history) == 1
+
+
+@pytest.fixture
+def panel(study):
+    """A panel on a run of seven updates, with a checkpoint after the fifth."""
+    rank_some(study)
+    study.trainer(batch_size=4).train(7)
+    panel = study.ppo()
+    idle(study)
+    return panel
+
+
+def test_run_until_ends_with_the_update_that_reaches_it(study, panel) -> None:
+    panel.controls.metric.value, panel.controls.value.value = "update", 9
+    panel.controls.until.click()
+    idle(study)
+    assert panel.trainer.update == 9 and "Update 9" in panel.status.value
+    panel.start(5, until="no sign")
+    assert 'role="alert"' in panel.status.value and panel.trainer.update == 9
+
+
+def test_the_goals_on_offer_are_metrics_of_the_run(study, panel) -> None:
+    names = set(panel.controls.metric.options)
+    assert {"objective/kl", "objective/scores", "update"} <= names <= set(panel.trainer.history[0])
+    assert panel.controls.goal == "objective/kl >= 8.0"
+
+
+def test_a_rewound_run_shows_where_it_stands_and_what_comes_after_it_faint(study, panel) -> None:
+    panel.controls.update.value = 6
+    panel.controls.rewind.click()
+    idle(study)
+    assert panel.trainer.update == 6 and "of 7" in panel.status.value
+    whole, solid = (t for t in panel.figure.data if t.name == "KL to the reference")
+    assert list(whole.x) == [1, 2, 3, 4, 5, 6, 7] and whole.opacity < 0.5
+    assert list(solid.x) == [1, 2, 3, 4, 5, 6] and solid.opacity is None
+    assert [mark.x0 for mark in panel.figure.layout.shapes] == [6, 6]
+    assert "What update 6 saw" in panel.samples.value
+    panel.start(1)
+    idle(study)
+    assert list(solid.x)[-1] == 7 == panel.trainer.update and len(panel.trainer.history) == 7
+
+
+def test_a_click_on_a_point_rewinds_to_its_update(study, panel) -> None:
+    whole = trace(panel, "KL to the reference")
+    panel._figure._clicked(whole, SimpleNamespace(point_inds=[5]), None)
+    idle(study)
+    assert panel.trainer.update == 6 == panel.controls.update.value
+    panel._figure._clicked(whole, SimpleNamespace(point_inds=[]), None)
+    panel._figure._clicked(whole, SimpleNamespace(point_inds=[5]), None)
+    assert not panel.driver.at_work
+
+
+def test_sliders_of_a_rewound_run_prepare_a_branch_which_is_driven_on(study, panel) -> None:
+    before = list(panel.trainer.history)
+    panel.rewind(6)
+    idle(study)
+    panel.sliders["kl_coef"].value = 0.7
+    assert "for a branch" in panel.status.value and panel.trainer.settings.kl_coef == 0.15
+    panel.controls.branch.click()
+    idle(study)
+    assert panel.trainer.run.name == "ppo-2" == panel.chooser.value
+    assert panel.trainer.settings.kl_coef == 0.7 and "branched off ppo-1" in panel.status.value
+    panel.start(2)
+    idle(study)
+    assert list(trace(panel, "KL to the reference").x) == [1, 2, 3, 4, 5, 6, 7, 8], "joined on"
+    assert (
+        list(trace(panel, "ppo-1").x) == [1, 2, 3, 4, 5, 6, 7] and trace(panel, "ppo-1").line.dash
+    )
+    assert study.run_record("ppo-1").history == before
+    assert "ppo-1@6" in panel.table._table.value and "kl_coef = 0.7" in panel.table._table.value
+
+
+def test_the_panel_switches_to_another_run(study, panel) -> None:
+    study.branch(5, kl_coef=0.4).train(1)
+    panel.rewind(6)
+    idle(study)
+    assert list(panel.chooser.options) == ["ppo-1", "ppo-2"]
+    panel.chooser.value = "ppo-2"
+    idle(study)
+    assert panel.trainer.run.name == "ppo-2" and panel.sliders["kl_coef"].value == 0.4
+    assert list(trace(panel, "KL to the reference").x) == [1, 2, 3, 4, 5, 6]
+    panel._figure._on_pick(3)
+    idle(study)
+    assert "is in ppo-1" in panel.status.value and panel.trainer.update == 6
+
+
+def test_what_would_disturb_an_update_is_refused_in_words(study, panel) -> None:
+    held = threading.Event()
+    with study.compute:  # so that the update waits
+        study.runner.submit(held.wait)
+        panel.start(3)
+        for ask in (lambda: panel.rewind(5), panel.branch):
+            ask()
+            assert "An update is under way" in panel.status.value
+            assert 'role="alert"' in panel.status.value
+        panel._switch("ppo-1")
+        assert panel.trainer is not None and panel.driver.at_work
+        held.set()
+    idle(study)
+    assert panel.trainer.update == 10 and study.all_runs == ["ppo-1"]
+
+
+def test_a_rewind_can_be_paused_on_its_way(study, panel, monkeypatch) -> None:
+    take, stood = panel.trainer.take, []
+
+    def slowly():
+        if not stood:
+            panel.pause()
+        stood.append(panel.trainer.update)
+        return take()
+
+    monkeypatch.setattr(panel.trainer, "take", slowly)
+    panel.rewind(4)  # from the start: there is no checkpoint before
+    idle(study)
+    assert stood == [1] and panel.trainer.update == 1 and not panel.driver.at_work
+    assert "Update 1" in panel.status.value
+    panel.rewind(4)
+    idle(study)
+    assert stood == [1, 2, 3, 4] and panel.trainer.update == 4, "it goes on from where it stood"
+
+
+def test_a_run_in_use_elsewhere_is_shown_and_not_touched(study, panel) -> None:
+    folder = panel.trainer.run.folder
+    panel.trainer.run._lock.release()
+    with FileLock(folder / ".lock", thread_local=False):
+        panel.start(1)
+        idle(study)
+        assert "another notebook" in panel.status.value and 'role="alert"' in panel.status.value
+    assert len(panel.trainer.history) == 7 and not panel.driver.at_work
+
+
+def test_after_a_restart_all_runs_are_drawn_before_any_is_opened(study, panel, model) -> None:
+    study.branch(5, kl_coef=0.4).train(2)
+    again = small_study(study.folder.parent, model)
+    again.compute.acquire()  # so that no run can be opened
+    try:
+        second = again.ppo()
+        assert second.trainer is None
+        assert list(trace(second, "KL to the reference").x) == [1, 2, 3, 4, 5, 6, 7]
+        assert list(trace(second, "ppo-1").x) == [1, 2, 3, 4, 5, 6, 7]
+        assert "ppo-1@5" in second.table._table.value
+    finally:
+        again.compute.release()
+    idle(again)
+    assert second.trainer.update == 7 and "Update 7" in second.status.value
+
+
+def test_which_plots_and_runs_are_drawn_is_a_choice_and_the_rest_costs_nothing(
+    study, panel
+) -> None:
+    study.branch(5).train(1)
+    panel._show_runs()
+    panel.draw()
+    axes = {t.yaxis for t in panel.figure.data}
+    assert axes == {"y", "y2"} and "ppo-2" in [t.name for t in panel.figure.data]
+    words = {box.description: box for box in panel.on_show}
+    words["entropy"].value = True
+    words["score"].value = False
+    names = {t.name for t in panel.figure.data}
+    assert "entropy of a completion" in names and "score of the reward model" not in names
+    panel.table._boxes.children[1].value = False
+    assert "ppo-2" not in [t.name for t in panel.figure.data]
+    for box in panel.on_show:
+        box.value = False
+    assert panel.figure.data == ()
+
+
+def test_the_frontier_has_best_of_n_beside_it(study, panel) -> None:
+    next(box for box in panel.on_show if box.description == "frontier").value = True
+    stored = trace(panel, "best of n, stored answers")
+    assert len(stored.x) == 3 and list(stored.y) == sorted(stored.y)
+    panel.yardstick.button.click()
+    idle(study)
+    assert 'role="alert"' not in panel.status.value
+    assert len(trace(panel, "best of n, held-out prompts").x) == 7, "n = 1 to 64"
+    assert (study.folder / "best_of_n.json").exists()
+
+
+def test_text_of_the_model_is_shown_as_text_in_labels_and_tables(study, panel) -> None:
+    panel.trainer.run.samples[-1] |= {"prompt": HOSTILE, "completion": HOSTILE}
+    panel.trainer.run.samples[-4] |= {"prompt": HOSTILE, "completion": HOSTILE * 30}
+    panel.draw()
+    label = trace(panel, "score of the reward model").text[-1]
+    for shown in (label.replace("<br>", ""), panel.samples.value):
+        assert "<script" not in shown and "<img" not in shown and "&lt;script" in shown
+    assert "<" not in label.replace("<br>", "") and len(label) < 600
+    label.encode("utf-8")
+
+
+def test_a_label_holds_prompt_answer_and_score() -> None:
+    assert hover_text("Why?", "Because.", 1.234) == "<br>Why?<br>→ Because.<br>score +1.23"
+    assert hover_text("a <b>bold</b> claim", "") == "<br>a &lt;b&gt;bold&lt;/b&gt; claim<br>→"
+
+
+def test_a_thousand_updates_are_drawn_in_a_moment_and_without_points() -> None:
+    plots = (Plot("a", {"a": "first"}, "a"), Plot("b", {"b": "second"}, "b"))
+    rows = [{"update": i, "a": i % 7, "b": i % 5} for i in range(1, 1001)]
+    samples = [
+        {"update": i, "prompt": f"Why {i}?" * 9, "completion": "so " * 99} for i in range(1000)
+    ]
+    figure = RunFigure(plots, print)
+    curves = Curves(rows, samples, 1000, {f"run-{i}": rows for i in range(4)})
+    figure.draw(curves, [0, 1])
+    start = time.perf_counter()
+    figure.draw(curves, [0, 1])
+    assert time.perf_counter() - start < 0.3
+    assert {t.mode for t in figure.widget.data} == {"lines"}
+    assert len(figure.widget.data[0].x) == 1000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import ipywidgets as widgets
 
 from ..until import SIGNS
@@ -14,10 +16,10 @@ class RunControls(widgets.VBox):
     """Step, Run and Pause; Run until; Rewind and Branch. What they do is up to who listens.
 
     Args:
-        metrics: what a run may go on until: a metric's name by the words for it.
+        metrics: what a run may go on until.
     """
 
-    def __init__(self, metrics: dict[str, str]) -> None:
+    def __init__(self, metrics: Sequence[str]) -> None:
         self.step = widgets.Button(
             description="Step",
             button_style="primary",
@@ -35,17 +37,18 @@ class RunControls(widgets.VBox):
         )
         self.progress = widgets.IntProgress(0, 0, 1, layout={"width": "120px"})
         self.until = widgets.Button(description="Run until", layout={"width": "90px"})
-        self.metric = widgets.Dropdown(options=list(metrics.items()), layout={"width": "170px"})
-        self.sign = widgets.Dropdown(
-            options=[("≥", SIGNS[0]), ("≤", SIGNS[1])], layout={"width": "55px"}
+        first = "objective/kl" if "objective/kl" in metrics else "update"
+        self.metric = widgets.Dropdown(
+            options=metrics, value=first, description="metric", layout={"width": "210px"}
         )
-        self.value = widgets.FloatText(8.0, layout={"width": "80px"})
-        for widget, words in (
-            (self.metric, "metric to reach"),
-            (self.sign, "at least or at most"),
-            (self.value, "value to reach"),
-        ):
-            widget.tooltip = words
+        self.sign = widgets.Dropdown(
+            options=[("≥", SIGNS[0]), ("≤", SIGNS[1])], description="sign", layout={"width": "55px"}
+        )
+        self.value = widgets.FloatText(
+            8.0 if first == "objective/kl" else 50.0, description="value", layout={"width": "80px"}
+        )
+        for widget in (self.metric, self.sign, self.value):
+            widget.add_class("lab-label-unseen")
         self.update = widgets.IntSlider(
             0, 0, 0, description="update", continuous_update=False, layout={"width": "330px"}
         )

@@ -150,8 +150,9 @@ class RunDriver:
             return
         with self.study.compute:
             self.trainer.save()
+        rewound = self.back_to is not None
         self._rest()
-        self._show(metrics)
+        self._show(None if rewound else metrics)
 
     def _approach(self) -> None:
         with self.study.compute:

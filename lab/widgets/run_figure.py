@@ -7,6 +7,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ BESIDE = ("#b0672a", "#7d63c4", "#4d8a3c", "#bf4f7a")  # of other runs, each wit
 DASHES = ("dash", "dot", "dashdot", "longdash")
 AHEAD = 0.35  # opacity of what a rewound run will take again
 POINTS_AT_MOST = 200  # above, lines without points
+WIDTH, LONG = 60, 150  # characters of a line of a label, and of a text in it
 PLOT_HEIGHT, GAP, FRAME = 165, 50, 110  # pixels
 
 
@@ -62,10 +64,11 @@ class RunFigure:
     def draw(self, curves: Curves, on_show: Sequence[int]) -> None:
         """Draw the plots with these numbers. Safe on any thread."""
         shape = (tuple(on_show), tuple(curves.beside), tuple(curves.yardsticks))
+        texts = hover_texts(curves.samples)
         traces = [
             (row, trace)
             for row, number in enumerate(on_show, 1)
-            for trace in self._traces(number, curves, first=row == 1)
+            for trace in self._traces(number, curves, texts, first=row == 1)
         ]
         with self._lock:
             if shape != self._drawn:
@@ -81,29 +84,32 @@ class RunFigure:
             found = zip(self.widget.data, updates, strict=True)
             self._updates = {trace.uid: of for trace, of in found}
 
-    def _traces(self, number: int, curves: Curves, first: bool) -> list[dict[str, Any]]:
-        """All traces of one plot; those of the run driven come first."""
+    def _name(self, plot: Plot, name: str) -> str:
+        """A metric's name in the legend, which is one for all plots."""
+        same = [n for p in self._plots for n in p.metrics.values()].count(name) > 1
+        return f"{plot.word} {name}" if same else name
+
+    def _traces(
+        self, number: int, curves: Curves, texts_of: Mapping[int, str], first: bool
+    ) -> list[dict[str, Any]]:
+        """All traces of one plot. Those of the run driven come first, each metric twice: whole and
+        faint, which answers to hover and click, and solid as far as the run stands."""
         plot, out = self._plots[number], []
         color = sum(len(p.metrics) for p in self._plots[:number])
-        texts = {} if not curves.samples else hover_texts(curves.samples)
         for j, (metric, name) in enumerate(plot.metrics.items()):
             line = {"color": COLORS[(color + j) % len(COLORS)], "width": 2}
+            name = self._name(plot, name)
+            whole = trace_of(plot, metric, curves.rows, name=name, line=line)
+            whole |= {"opacity": AHEAD, "showlegend": False}
+            texts = [texts_of.get(k, "") for k in whole["updates"]] if not j else ""
+            whole |= {"text": texts, "hovertemplate": hover_form(plot, name)}
             done = [row for row in curves.rows if row["update"] <= curves.now]
-            ahead = [row for row in curves.rows if row["update"] >= curves.now]
-            for rows, more in ((done, {}), (ahead, {"opacity": AHEAD, "showlegend": False})):
-                whole = rows if rows is done or len(rows) > 1 else []
-                trace = trace_of(plot, metric, whole, name=name, line=line, **more)
-                if not j:
-                    trace["text"] = [texts.get(k, "") for k in trace["updates"]]
-                    form = "%{x:.2f}, " if plot.over_kl else ""
-                    trace["hovertemplate"] = form + "%{y:.3~f}%{text}<extra></extra>"
-                if rows is ahead:
-                    trace["name"] = f"{name}, to come again"
-                out.append(trace)
+            solid = trace_of(plot, metric, done, name=name, line=line)
+            out += [whole, {**solid, "hovertemplate": None, "hoverinfo": "skip"}]
         metric = next(iter(plot.metrics))
         for i, (name, rows) in enumerate(curves.beside.items()):
             line = {"color": BESIDE[i % 4], "width": 1.3, "dash": DASHES[i % 4]}
-            more = {"legendgroup": name, "showlegend": first, "mode": "lines"}
+            more = {"legendgroup": name, "showlegend": first, "mode": "lines", "text": ""}
             out.append(trace_of(plot, metric, rows, name=name, line=line, **more))
         if plot.over_kl:
             out += [yardstick(name, rows) for name, rows in curves.yardsticks.items()]
@@ -117,7 +123,9 @@ class RunFigure:
         figure = make_subplots(rows=count, cols=1, vertical_spacing=gap if count > 1 else 0)
         style(figure, height)
         figure.update_layout(
-            hoverlabel={"align": "left"}, legend={"y": 1 + 12 / (height - FRAME)}, uirevision="same"
+            hoverlabel={"align": "left", "bgcolor": "#ffffff", "font": {"color": "#1f2328"}},
+            legend={"y": 1 + 12 / (height - FRAME)},
+            uirevision="same",
         )
         plots = [self._plots[number] for number in on_show]
         over_updates = [row for row, plot in enumerate(plots, 1) if not plot.over_kl]
@@ -165,7 +173,13 @@ def trace_of(plot: Plot, metric: str, rows: Sequence[dict], **more: Any) -> dict
     x, y = points(rows, metric) if plot.over_kl else (updates, [row[metric] for row in rows])
     mode = "lines+markers" if len(rows) <= POINTS_AT_MOST else "lines"
     data = {"x": np.asarray(x, float), "y": np.asarray(y, float), "updates": updates}
-    return {"mode": mode, "hovertemplate": "%{y:.3~f}", **data, **more}
+    return {"mode": mode, "hovertemplate": hover_form(plot, more["name"]), **data, **more}
+
+
+def hover_form(plot: Plot, name: str) -> str:
+    """plotly's template for the label of a point."""
+    place = "√KL %{x:.2f}, " if plot.over_kl else ""
+    return f"{name}: {place}%{{y:.3~f}}%{{text}}<extra></extra>"
 
 
 def yardstick(name: str, rows: Sequence[dict]) -> dict[str, Any]:
@@ -191,17 +205,22 @@ def hover_texts(samples: Sequence[dict]) -> dict[int, str]:
     firsts: dict[int, dict] = {}
     for row in samples:
         firsts.setdefault(row["update"], row)
-    return {update: hover_text(row) for update, row in firsts.items()}
+    return {
+        update: hover_text(
+            row.get("prompt", ""), row.get("completion", row.get("chosen", "")), row.get("score")
+        )
+        for update, row in firsts.items()
+    }
 
 
-def hover_text(sample: dict, width: int = 60, at_most: int = 150) -> str:
+@lru_cache(maxsize=10_000)  # each draw shows all updates again
+def hover_text(prompt: str, answer: str, score: float | None = None) -> str:
     """Prompt, answer and score on lines of their own. plotly reads pseudo-HTML: it is escaped."""
-    answer = sample.get("completion", sample.get("chosen", ""))
     lines = []
-    for mark, text in (("", sample.get("prompt", "")), ("→ ", answer)):
-        clean = " ".join(str(text).encode("utf-8", "replace").decode().split())
-        cut = mark + (clean if len(clean) <= at_most else clean[: at_most - 1] + "…")
-        lines += [html.escape(line, quote=False) for line in textwrap.wrap(cut, width)]
-    if "score" in sample:
-        lines.append(f"score {sample['score']:+.2f}")
+    for mark, text in (("", prompt), ("→ ", answer)):
+        clean = " ".join(text[:1000].encode("utf-8", "replace").decode().split())
+        cut = mark + (clean if len(clean) <= LONG else clean[: LONG - 1] + "…")
+        lines += [html.escape(line, quote=False) for line in textwrap.wrap(cut, WIDTH)]
+    if score is not None:
+        lines.append(f"score {score:+.2f}")
     return "<br>" + "<br>".join(lines)

@@ -60,8 +60,8 @@ class TrainingPanel(Panel):
         self._showing = False
         self._sticks: dict[str, dict[str, list[dict]]] = {}  # best-of-n, by run
         self._figure = RunFigure(plots, self._picked)
-        metrics = {n: m for p in plots if not p.over_kl for m, n in p.metrics.items()}
-        self.controls = RunControls({**metrics, "update": "update"})
+        metrics = dict.fromkeys(metric for plot in plots for metric in plot.metrics)
+        self.controls = RunControls([*metrics, "update"])
         self.status = StatusLine()
         self.health = widgets.HTML()
         self.samples = widgets.HTML()
@@ -181,7 +181,8 @@ class TrainingPanel(Panel):
     def _show(self, metrics: dict | None) -> None:
         """The trainer is another one, or stands elsewhere."""
         trainer = self.trainer
-        if self._name != trainer.run.name or metrics is None:
+        rewound = trainer.update < trainer.run.last  # then sliders may be preparing a branch
+        if self._name != trainer.run.name or metrics is None or not rewound:
             self._settings.show(trainer.settings)
         self._name = trainer.run.name
         if not self.driver.to_go:
@@ -293,7 +294,7 @@ def health_html(findings: Sequence[Finding]) -> str:
         f"<li><strong>{html.escape(f.words)}</strong> {html.escape(f.advice)}</li>"
         for f in findings
     )
-    return f'<ul class="lab-health" role="status" aria-label="health of the run">{items}</ul>'
+    return f'<div role="status"><ul class="lab-health" aria-label="health">{items}</ul></div>'
 
 
 def samples_html(samples: list[dict], count: int = 4) -> str:
