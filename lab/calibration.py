@@ -6,8 +6,9 @@ the other, predicted before the ranking was given: positive where it was right.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,16 +33,27 @@ class Bin:
     observed: Estimate
 
 
+class PredictedPair(NamedTuple):
+    """A strict pair of completion ids, `chosen` the preferred one, and its predicted margin."""
+
+    ranking: int
+    chosen: int
+    rejected: int
+    margin: float
+
+
 class Predictions:
     """The margins of all strict pairs that were predicted before they were judged.
 
     Attributes:
+        pairs: what was predicted, oldest first.
         margins: of each pair, in the units of the scores.
         weights: 1/C(k,2) for a pair of a ranking of k, as in the fit.
         prompts: a number for each pair's prompt.
     """
 
     def __init__(self, rankings: Iterable[Ranking] = ()) -> None:
+        self.pairs: list[PredictedPair] = []
         self.margins: list[float] = []
         self.weights: list[float] = []
         self.prompts: list[int] = []
@@ -51,15 +63,17 @@ class Predictions:
 
     def add(self, ranking: Ranking) -> None:
         """Add the pairs of a ranking, if it was predicted."""
-        margins, k = strict_margins(ranking), len(ranking.shown)
+        pairs, k = predicted_pairs(ranking), len(ranking.shown)
         number = self._number.setdefault(ranking.prompt, len(self._number))
-        self.margins += margins
-        self.weights += [2 / (k * (k - 1))] * len(margins)
-        self.prompts += [number] * len(margins)
+        self.pairs += pairs
+        self.margins += [pair.margin for pair in pairs]
+        self.weights += [2 / (k * (k - 1))] * len(pairs)
+        self.prompts += [number] * len(pairs)
 
     def copy(self) -> Predictions:
         """These, unmoved by what is added later."""
         other = Predictions()
+        other.pairs = self.pairs.copy()
         other.margins, other.weights = self.margins.copy(), self.weights.copy()
         other.prompts, other._number = self.prompts.copy(), self._number.copy()
         return other
@@ -67,6 +81,16 @@ class Predictions:
     def accuracy(self) -> Estimate | None:
         """Prequential accuracy: the share predicted rightly, equal scores counting half."""
         return proportion(np.sign(self.margins) / 2 + 0.5, self.prompts)
+
+    def accuracy_by(self, group: Callable[[str], str]) -> dict[str, Estimate]:
+        """The same of each group of prompts, those with most pairs first. A group without strict
+        pairs is left out."""
+        names = np.array([group(prompt) for prompt in self._number], dtype=str)
+        prompts, right = np.array(self.prompts, dtype=int), np.sign(self.margins) / 2 + 0.5
+        of_pair = names[prompts]
+        found = {str(n): np.flatnonzero(of_pair == n) for n in np.unique(of_pair)}
+        ordered = sorted(found, key=lambda name: -len(found[name]))
+        return {n: proportion(right[found[n]], prompts[found[n]]) for n in ordered}
 
     def temperature(self) -> float | None:
         """T of P = sigmoid(margin/T) by maximum likelihood (Guo et al. 2017, "On calibration of
@@ -119,14 +143,19 @@ class Predictions:
         return float(np.average(gaps, weights=[b.observed.count for b in found]))
 
 
-def strict_margins(ranking: Ranking) -> list[float]:
-    """The margin that was predicted for each strict pair of a ranking; none if it was skipped, or
-    if there was no model yet."""
+def predicted_pairs(ranking: Ranking) -> list[PredictedPair]:
+    """The strict pairs of a ranking with their predicted margins; none if it was skipped, or if
+    there was no model yet."""
     if ranking.tiers is None or ranking.predicted is None:
         return []
     score = dict(zip(ranking.shown, ranking.predicted, strict=True))
-    margins, above = [], []
+    pairs, above = [], []
     for tier in ranking.tiers:
-        margins += [score[a] - score[b] for a in above for b in tier]
+        pairs += [PredictedPair(ranking.id, a, b, score[a] - score[b]) for a in above for b in tier]
         above += tier
-    return margins
+    return pairs
+
+
+def strict_margins(ranking: Ranking) -> list[float]:
+    """The margins alone."""
+    return [pair.margin for pair in predicted_pairs(ranking)]
