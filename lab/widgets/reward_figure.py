@@ -17,6 +17,7 @@ KINDS = {  # kind: (name, colour, dash, symbol)
     "cv": ("cross-validated", ORANGE, "dash", "square"),
     "heldout": ("held-out prompts", GREEN, "dot", "diamond"),
 }
+MOST = 500  # points of a line: more would cost tenths of a second at each refit
 MARGIN = "difference of the scores, std"
 TITLES = ("", "Margins: how far apart it had them", "Calibration: how sure, how often right")
 
@@ -183,7 +184,8 @@ class RewardFigure:
 
 
 def draw_line(line: go.Scatter, area: go.Scatter, rows: Sequence[dict], kind: str) -> None:
-    """A kind's accuracies and their band."""
+    """A kind's accuracies and their band: the newest, and evenly before it MOST points or fewer."""
+    rows = rows[:: -(1 + len(rows) // MOST)][::-1]
     x = [row["rankings"] for row in rows]
     value, low, high, _ = zip(*(row[kind] for row in rows), strict=True) if rows else ((),) * 4
     line.x, line.y = x, value

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from ..surprises import Surprise
 
 SHOWN = 5  # surprises, and pairs of a bar
+NO_RANKING = "No ranking yet: the reward model starts with the first one."
 NOTES = (
-    "Click a point for its ranking, a bar for its pairs. To see a reward model learn by gradient "
-    'steps, with held-out accuracy after each: study.train("reward").'
+    "Click a point for its ranking, a bar for its pairs, or give a ranking's number below; the "
+    "board's list of earlier rankings is where to change one. To see a reward model learn by "
+    'gradient steps, with held-out accuracy after each: study.train("reward").'
 )
 HOW_TO_HOLD_OUT = (
     "No held-out accuracy yet: it is measured on rankings of held-out prompts, which never train. "
@@ -86,13 +88,15 @@ class RewardPanel(Panel):
         history = self.study.reward_history()
         self.plots.draw(history, Predictions(), None)
         if not history:
-            self.status.say("No ranking yet: the reward model starts with the first one.")
+            self.status.say(NO_RANKING)
             return
         self.status.say("Reading what was ranked so far…")
         self.study.runner.submit(self.draw)
 
     def draw(self) -> None:
         """Show the reward model as it is now. A failure is said here, and never fails a refit."""
+        if self.comm is None:  # closed
+            return
         try:
             self.study.reward_model  # noqa: B018 - before the lock: to read it takes another
             with self._lock:
@@ -161,8 +165,8 @@ class RewardPanel(Panel):
 
 def headline(history: list[dict]) -> str:
     """The accuracies in words, the honest one first."""
-    if not history:
-        return "No ranking yet: the reward model starts with the first one."
+    if not history or not history[-1]["rankings"]:
+        return NO_RANKING
     row = history[-1]
     text = f"{row['rankings']} ranking{'s' * (row['rankings'] != 1)}."
     if "prequential" in row:
