@@ -11,11 +11,13 @@ from .training import settings_for, trainer_class
 
 if TYPE_CHECKING:
     from .experiment import Experiment
-    from .widgets import ComparePanel, RankingBoard, RewardPanel, TrainingPanel
+    from .widgets import App, ComparePanel, RankingBoard, RewardPanel, TrainingPanel
 
 
 class Instruments:
     """Part of `Experiment`."""
+
+    _reward_panel: RewardPanel | None = None
 
     def rank(
         self: Experiment,
@@ -42,10 +44,12 @@ class Instruments:
         return board
 
     def reward(self: Experiment) -> RewardPanel:
-        """The reward model's accuracy, live."""
+        """What the reward model has learnt, live: one panel, however often it is shown."""
         from .widgets import RewardPanel
 
-        return RewardPanel(self)
+        if self._reward_panel is None or self._reward_panel.comm is None:  # none yet, or closed
+            self._reward_panel = RewardPanel(self)
+        return self._reward_panel
 
     def ppo(self: Experiment, new: bool = False, **settings) -> TrainingPanel:
         """The panel that drives PPO: the newest run, or a new one."""
@@ -75,7 +79,7 @@ class Instruments:
         return panel
 
     def compare(self: Experiment) -> ComparePanel:
-        """Reference and aligned side by side."""
+        """Base against aligned: side by side, in blind votes, in bulk."""
         from .widgets import ComparePanel
 
         panel = ComparePanel(self)
@@ -84,6 +88,12 @@ class Instruments:
             panel.measure()
             self.runner.wait()
         return panel
+
+    def app(self: Experiment) -> App:
+        """The whole lab on one page: the instruments in tabs, and which step comes next."""
+        from .widgets import App
+
+        return App(self)
 
 
 def nobody_is_here() -> bool:

@@ -34,7 +34,7 @@ def judged(study):
 def test_the_confident_and_wrong_ones_are_found_the_surest_first(study, judged) -> None:
     for _ in range(40):
         judged(SURE)
-    slight, worse, wrong = judged(-0.01), judged(-SURE - 1), judged(-SURE)
+    slight, worse, wrong, equal = (judged(m) for m in (-0.01, -SURE - 1, -SURE, 0.0))
     study.refit()
     found = surprises(study)
     assert [s.ranking for s in found] == [worse.id, wrong.id]
@@ -44,7 +44,8 @@ def test_the_confident_and_wrong_ones_are_found_the_surest_first(study, judged) 
     head = study.reward_model.head
     assert found[0].probability == pytest.approx(float(head.probability(SURE + 1)))
     assert [s.ranking for s in surprises(study, most=1)] == [worse.id]
-    assert slight.id in [s.ranking for s in surprises(study, at_least=0.5)]
+    every = [s.ranking for s in surprises(study, at_least=0.5)]
+    assert slight.id in every and equal.id not in every
 
 
 def test_a_surprise_that_was_ranked_again_the_other_way_is_none(study, judged) -> None:
