@@ -56,6 +56,14 @@ class DPO(Trainer):
             "+.2f",
         ),
         Plot("accuracy", {"rewards/accuracies": "pairs in the right order"}, "accuracy"),
+        Plot("margin", {"rewards/margins": "chosen less rejected"}, "margin", "+.2f"),
+        Plot(
+            "log-prob (nats)",
+            {"logps/chosen": "log-prob of the chosen", "logps/rejected": "of the rejected ones"},
+            "log-probs",
+            ".1f",
+        ),
+        Plot("loss", {"loss": "loss of the update"}, "loss", from_zero=True),
     )
 
     def __init__(

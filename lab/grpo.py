@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .formulas import clipped_surrogate, group_advantages, kl_per_token, masked_mean
+from .plots import Plot
 from .policy import Policy
 from .rollout import RolloutTrainer, ScoreFunction
 from .runs import History, Row
@@ -24,6 +25,15 @@ class GRPO(RolloutTrainer):
     """See RolloutTrainer for the arguments."""
 
     kind = "grpo"
+    plots = (
+        *RolloutTrainer.plots,
+        Plot(
+            "equal groups",
+            {"frac_reward_zero_std": "groups whose scores are all equal, share"},
+            "equal groups",
+            from_zero=True,
+        ),
+    )
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ APPROXKL = 0.1  # nats a token between the policy that sampled and the one that 
 SCORE_GAIN = 0.1  # standard deviations: a rise of the score that counts as one
 EQUAL_GROUPS = 0.5  # share of GRPO's groups from which there is nothing to learn
 BEHIND = 0.02  # accuracy that held-out pairs lose while those that train gain
+CHOSEN_LOST = 5.0  # nats that the chosen have become less likely than under the reference
 LOSS_GROWTH = 1.02  # times the best held-out loss
 
 
@@ -55,6 +56,7 @@ def health(history: Sequence[Row], kl_target: float | None = None) -> list[Findi
         entropy_falls,
         values_explain_little,
         groups_are_equal,
+        chosen_fall,
         heldout_accuracy_falls,
         heldout_loss_grows,
     )
@@ -160,6 +162,18 @@ def groups_are_equal(rows: Sequence[Row]) -> Finding | None:
     return Finding(
         f"In {value:.0%} of the groups all scores are equal: they teach nothing.",
         "Take a higher temperature or more answers a prompt (num_generations).",
+    )
+
+
+def chosen_fall(rows: Sequence[Row]) -> Finding | None:
+    """DPO widens its margin also by making both sides less likely, if the rejected more so."""
+    reward, beta = lately(rows, "rewards/chosen"), lately(rows, "beta")
+    if reward is None or not beta or reward / beta > -CHOSEN_LOST:
+        return None
+    return Finding(
+        f"The chosen completions have become less likely, by {-reward / beta:.0f} nats.",
+        "The policy moves away from both sides: take a smaller learning_rate, fewer updates or a "
+        "larger beta.",
     )
 
 

@@ -46,6 +46,7 @@ class RewardTrainer(Trainer):
     plots = (
         Plot("accuracy", {"accuracy": "of the update", "eval_accuracy": "held out"}, "accuracy"),
         Plot("loss", {"loss": "of the update", "eval_loss": "held out"}, "loss", from_zero=True),
+        Plot("margin", {"margin": "of the update", "eval_margin": "held out"}, "margin", "+.2f"),
     )
 
     def __init__(

@@ -37,6 +37,7 @@ class SFT(Trainer):
             {"loss": "of the update", "eval_loss": "of held-out demonstrations"},
             "loss",
         ),
+        Plot("gradient", {"grad_norm": "norm of the gradient"}, "gradient", from_zero=True),
     )
 
     def __init__(

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .errors import BadSetting, LabError, NotRepeated, TrainingStopped
+from .errors import BadSetting, NotRepeated, TrainingStopped
 from .plots import Plot
 from .runs import CHECKPOINT_EVERY, Checkpoint, History, Row, Run
 from .settings import Settings
@@ -165,15 +165,13 @@ class Trainer(Travel):
             BadSetting: `until` can't be read, or names a metric that an update does not have.
         """
         goal, rows = None if until is None else Until.of(until), []
-        try:
-            for _ in range(updates):
-                rows.append(self.step())
-                if on_update:
-                    on_update(rows[-1])
-                if goal and goal.reached(rows[-1]):
-                    break
-        finally:
-            self.save()
+        for _ in range(updates):
+            rows.append(self.step())
+            if on_update:
+                on_update(rows[-1])
+            if goal and goal.reached(rows[-1]):
+                break
+        self.save()
         return rows
 
     def _compared(self, again: Row) -> Row:

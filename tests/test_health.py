@@ -45,6 +45,10 @@ ILL = {
     "The value head explains 3% of the variance": {"val__var_explained": [0.03] * 12},
     "The value head explains none of the variance": {"val__var_explained": [-2.0] * 12},
     "In 60% of the groups all scores are equal": {"frac_reward_zero_std": [0.6] * 12},
+    "The chosen completions have become less likely, by 8 nats": {
+        "rewards__chosen": [-0.8] * 12,
+        "beta": [0.1] * 12,
+    },
     "Held-out accuracy is 0.62, down from 0.80": {"eval_accuracy": [0.7, 0.8] + [0.62] * 10},
     "Held-out loss is 1.90, up from 1.50": {"eval_loss": [1.8, 1.5] + [1.9] * 10},
 }

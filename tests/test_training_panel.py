@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -38,7 +40,7 @@ def test_the_training_panel_steps_runs_and_plots(study) -> None:
     [
         ("grpo", {"batch_size": 4, "num_generations": 2}, 3, {"beta", "epsilon", "temperature"}),
         ("dpo", {"batch_size": 4}, 3, {"beta"}),
-        ("sft", {"demonstrations": [("w3", "w4"), ("w5", "w6")]}, 2, set()),
+        ("sft", {"demonstrations": [("w3", "w4"), ("w5", "w6")]}, 3, set()),
         ("reward", {"batch_size": 4}, 4, set()),
     ],
 )
@@ -324,3 +326,15 @@ def test_a_thousand_updates_are_drawn_in_a_moment_and_without_points() -> None:
     assert time.perf_counter() - start < 0.3
     assert {t.mode for t in figure.widget.data} == {"lines"}
     assert len(figure.widget.data[0].x) == 1000
+
+
+def test_a_run_that_is_left_gives_its_memory_back(study, panel) -> None:
+    study.branch(5).train(1)
+    panel._fold.selected_index = 0  # the token lens shows the run
+    left = weakref.ref(panel.trainer)
+    study._newest = None
+    panel._show_runs()
+    panel.chooser.value = "ppo-2"
+    idle(study)
+    gc.collect()
+    assert panel.trainer.run.name == "ppo-2" and left() is None

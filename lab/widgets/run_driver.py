@@ -77,6 +77,8 @@ class RunDriver:
     def pause(self) -> None:
         """Stop after the update under way."""
         with self._lock:
+            if not self.at_work:
+                return
             self.to_go, self.paused = min(self.to_go, 1), True
         self._tell()
         self._say("Pausing after this update…")

@@ -127,6 +127,7 @@ class RunFigure:
             legend={"y": 1 + 12 / (height - FRAME)},
             uirevision="same",
         )
+        figure.update_xaxes(showspikes=False)  # they would be white on a dark page
         plots = [self._plots[number] for number in on_show]
         over_updates = [row for row, plot in enumerate(plots, 1) if not plot.over_kl]
         for row, plot in enumerate(plots, 1):

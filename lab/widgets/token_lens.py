@@ -86,6 +86,12 @@ class TokenLens(anywidget.AnyWidget):
             self.row = min(self.row, len(samples) - 1)
             self._say(f"This is {name}: {len(samples)} of its samples were kept.")
 
+    def clear(self) -> None:
+        """Show nothing, and let go of the trainer and its memory."""
+        with self._lock:
+            self._trainer, self.record, self.likely = None, {}, {}
+            self._say("No update is shown yet.")
+
     def ask(self, row: int) -> None:
         """Find the likeliest alternatives to the tokens of a sample, in the background."""
         with self._lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import html
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,12 +10,13 @@ import ipywidgets as widgets
 
 from .. import frontier
 from ..errors import LabError
-from ..health import Finding, health
+from ..health import health
 from .panel import Panel
 from .run_controls import RunControls
 from .run_driver import ENOUGH, RunDriver
 from .run_figure import Curves, RunFigure
 from .run_table import RunTable
+from .run_words import health_html, samples_html, standing
 from .setting_sliders import SettingSliders
 from .status import StatusLine
 from .token_lens import TokenLens
@@ -57,7 +58,7 @@ class TrainingPanel(Panel):
         run: str | None = None,
     ) -> None:
         self.study, self.kind, self._plots, self._name = study, kind, plots, run
-        self._showing = False
+        self._showing, self._drawing = False, threading.RLock()
         self._sticks: dict[str, dict[str, list[dict]]] = {}  # best-of-n, by run
         self._figure = RunFigure(plots, self._picked)
         metrics = dict.fromkeys(metric for plot in plots for metric in plot.metrics)
@@ -76,6 +77,7 @@ class TrainingPanel(Panel):
         self.table = RunTable(self.draw)
         self._settings = SettingSliders(settings, self._change)
         self.lens = TokenLens(study.runner)
+        self._fold: widgets.Accordion | None = None  # closed, it costs nothing
         self.yardstick = YardstickButton(study, lambda: self._name, self.status.say, self._measured)
         self.driver = RunDriver(study, opens, self.status.say, self._show, self._tell)
         super().__init__(self._parts(), "training panel")
@@ -153,8 +155,12 @@ class TrainingPanel(Panel):
         self.driver.branch(**(self._settings.changes(trainer.settings) if trainer else {}))
 
     def _switch(self, name: str | None) -> None:
-        if not self._showing and name and not self.driver.switch(name):
-            self._show_runs()  # refused: the list says what is driven still
+        if self._showing or not name:
+            return
+        if self.driver.switch(name):
+            self.lens.clear()  # it would keep the run's memory
+        else:  # the list says what is driven still
+            self._show_runs()
 
     def _picked(self, update: int) -> None:
         if self.trainer is None or update != self.trainer.update:
@@ -184,11 +190,13 @@ class TrainingPanel(Panel):
         rewound = trainer.update < trainer.run.last  # then sliders may be preparing a branch
         if self._name != trainer.run.name or metrics is None or not rewound:
             self._settings.show(trainer.settings)
+        if self._name != trainer.run.name:
+            self.lens.clear()
         self._name = trainer.run.name
         if not self.driver.to_go:
             self._show_runs()
         self.draw()
-        self.status.say(self._words(trainer, metrics))
+        self.status.say(standing(self.driver, trainer, self._plots[:ON_SHOW], metrics))
 
     def _tell(self) -> None:
         d = self.driver
@@ -206,13 +214,17 @@ class TrainingPanel(Panel):
         self.table.show(rows, self._name, self.kind)
 
     def draw(self) -> None:
-        """Draw the run as it is recorded, and those beside it."""
+        """Draw the run as it is recorded, and those beside it. Safe on any thread."""
+        with self._drawing:  # or what is older could be drawn last
+            self._draw(self.trainer)
+
+    def _draw(self, trainer: Trainer | None) -> None:
         history, samples = [], []
         now = first = last = 0
         if self._name is not None:
             record = self.study.run_record(self._name)
             first, last = record.first, record.last
-            now = self.trainer.update if self.trainer is not None else last
+            now = trainer.update if trainer is not None else last
             history, samples = self.study.history_of(self._name)
         on_show = [i for i, box in enumerate(self.on_show) if box.value]
         beside = {name: self.study.run_record(name).history for name in self.table.beside}
@@ -221,7 +233,8 @@ class TrainingPanel(Panel):
         self._figure.draw(curves, on_show)
         self.controls.show(first, now, last)
         so_far = [row for row in history if row["update"] <= now]
-        self.health.value = health_html(health(so_far, self._kl_target()))
+        target = None if trainer is None else getattr(trainer.settings, "kl_target", None)
+        self.health.value = health_html(health(so_far, target))
         self.samples.value = samples_html([row for row in samples if row["update"] == now])
         self._show_lens()
 
@@ -243,73 +256,7 @@ class TrainingPanel(Panel):
         self.draw()
         self.status.say("Best-of-n is measured, and drawn in the plot called frontier.")
 
-    def _kl_target(self) -> float | None:
-        return None if self.trainer is None else getattr(self.trainer.settings, "kl_target", None)
-
     def _show_lens(self) -> None:
-        fold = getattr(self, "_fold", None)
-        if fold is not None and fold.selected_index == 0 and self.trainer is not None:
-            self.lens.show(self.trainer, self.trainer.update)
-
-    def _words(self, trainer: Trainer, metrics: dict | None) -> str:
-        """Where the run stands, and what comes next."""
-        driver, run = self.driver, trainer.run
-        rows = [row for row in run.history if row["update"] == trainer.update]
-        text = self._summary(rows[0]) if rows else f"{run.name} stands at update {trainer.update}."
-        if driver.back_to is not None:
-            return f"{text} · rewinding to update {driver.back_to}, {driver.to_go} to go"
-        if driver.to_go:
-            goal = f" until {driver.goal}" if driver.goal else ""
-            left = driver.to_go * (metrics or {}).get("seconds", 0)
-            return text + (f" · on{goal}" if goal else f" · about {left:.0f} s to go")
-        if driver.at_work:
-            return f"{text} · saving…"
-        if trainer.update < run.last:
-            return (
-                f"{text} · of {run.last}: Step takes the next one again, as recorded. To try "
-                "others, move the sliders and press Branch from here."
-            )
-        if not rows and "parent" in run.config:
-            parent = run.config["parent"]
-            return (
-                f"{run.name} branched off {parent['run']} after update {parent['update']}. "
-                "Press Step or Run to take it on."
-            )
-        return text if rows else "Press Step for one update: answers, their scores, a small change."
-
-    def _summary(self, metrics: dict) -> str:
-        words = []
-        for plot in self._plots[:ON_SHOW]:
-            metric = next(iter(plot.metrics))
-            if metric in metrics:
-                words.append(f"{plot.word} {metrics[metric]:{plot.form}}")
-        return f"Update {metrics['update']}: {', '.join(words)}, {metrics['seconds']:.1f} s"
-
-
-def health_html(findings: Sequence[Finding]) -> str:
-    """What is noticed and what to do; nothing where all is well."""
-    if not findings:
-        return ""
-    items = "".join(
-        f"<li><strong>{html.escape(f.words)}</strong> {html.escape(f.advice)}</li>"
-        for f in findings
-    )
-    return f'<div role="status"><ul class="lab-health" aria-label="health">{items}</ul></div>'
-
-
-def samples_html(samples: list[dict], count: int = 4) -> str:
-    """A table of an update's samples, prompts first; all text is escaped."""
-    if not samples:
-        return ""
-    names = [name for name in samples[0] if name not in ("update", "tokens")]
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(in_words(s[name]))}</td>" for name in names) + "</tr>"
-        for s in samples[:count]
-    )
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
-    title = f"What update {samples[0]['update']} saw"
-    return f'<table class="lab-table"><caption>{title}</caption><tr>{head}</tr>{rows}</table>'
-
-
-def in_words(value: str | float) -> str:
-    return value if isinstance(value, str) else f"{value:+.2f}"
+        trainer, fold = self.trainer, self._fold
+        if fold is not None and fold.selected_index == 0 and trainer is not None:
+            self.lens.show(trainer, trainer.update)
