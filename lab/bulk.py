@@ -84,6 +84,7 @@ class Bulk:
         self.asked = [p for p in self.prompts for _ in range(self.count)]
         self.total = len(self.names) * len(self.asked)
         self.bounds: dict[str, float | None] = {}
+        self.judge_name = ""
 
     def work(self, tell: Tell | None = None) -> Iterator[int]:
         """Yields how many answers are there, after each chunk."""
@@ -117,10 +118,10 @@ class Bulk:
         return self.rows()
 
     @property
-    def trained_on(self) -> bool:
-        """Whether the judge is what runs among the variants were trained to please."""
+    def made_to_please(self) -> bool:
+        """Whether variants were made to please the judge: trained on it, or picked by it."""
         kinds = {name.partition("-")[0] for name in self.found}
-        return self.rater is None and bool(kinds & {"ppo", "grpo"})
+        return self.rater is None and bool(kinds & {"ppo", "grpo", "best"})
 
     def rows(self) -> list[BulkRow]:
         """The table of the variants that have answered."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -225,13 +226,18 @@ def judge_of(study: Experiment, rater: str | Rater | Utility | None) -> tuple[Ju
         found = get_rater(rater)
         return gold(found.utility), f"the simulated rater {found.name!r}"
     head = judging_head(study) or study.reward_model.require_head()
-    return lambda a: head.score(a.prompts, a.features), "the reward model"
+    pinned = f" of {study.runs[-1]}" if pinned_to(study) else ""
+    return lambda a: head.score(a.prompts, a.features), f"the reward model{pinned}"
 
 
 def judging_head(study: Experiment) -> RewardHead | None:
     """The reward model that the newest run is pinned to; the current one for a run without, or
     while there is no run."""
+    folder = pinned_to(study)
+    return study.reward_model.head if folder is None else RewardHead.load(folder)
+
+
+def pinned_to(study: Experiment) -> Path | None:
+    """The folder of the newest run, if it has a reward model of its own."""
     folder = study.folder / study.runs[-1] if study.runs else None
-    if folder is not None and (folder / "reward.json").exists():
-        return RewardHead.load(folder)
-    return study.reward_model.head
+    return folder if folder is not None and (folder / "reward.json").exists() else None

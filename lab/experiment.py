@@ -6,13 +6,15 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from . import catalog
+from .agreement import Agreement
 from .completions import Completions
 from .errors import LabError, NotReady
 from .files import append_json_line, read_json_lines, runs_root, write_json
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from .raters import Rater, Utility
     from .runs import Run
     from .trainer import Trainer
+    from .variants import Variant
 
 VERSION = 1
 
@@ -88,6 +91,7 @@ class Experiment(StudyRuns, Instruments):
         self._newest: Trainer | None = None
         self._records: dict[str, tuple[int, Run]] = {}  # those that no trainer has open
         self._trainers: WeakValueDictionary[str, Trainer] = WeakValueDictionary()
+        self.policies: OrderedDict[str, Policy] = OrderedDict()  # kept for comparisons
         self._on_refit: list[Callable[[], None]] = []
 
     def _open_settings(self, model: str, progress: bool) -> dict:
@@ -129,11 +133,12 @@ class Experiment(StudyRuns, Instruments):
         return settings
 
     def __repr__(self) -> str:
-        rankings, runs = len(self.store.rankings()), len(self.runs)
+        rankings, runs = self.store.rankings(), len(self.runs)
+        simulated = " (simulated)" if any(r.simulated for r in rankings) else ""
         return (
             f"Experiment({self.name!r}): {self.model.name} ({self.model.source}), "
-            f"{rankings} ranking{'s' * (rankings != 1)}, {runs} run{'s' * (runs != 1)}, "
-            f"in {self.folder}"
+            f"{len(rankings)} ranking{'s' * (len(rankings) != 1)}{simulated}, "
+            f"{runs} run{'s' * (runs != 1)}, in {self.folder}"
         )
 
     # The model
@@ -166,6 +171,10 @@ class Experiment(StudyRuns, Instruments):
         raise LabError(f'policy={policy!r}: give "reference" or "aligned".')
 
     # Preferences and the reward model
+
+    def agreement(self) -> Agreement:
+        """Whether the study's raters agree, with each other and with themselves."""
+        return Agreement.of(self.store.rankings(repeats=True))
 
     def session(
         self,
@@ -220,8 +229,29 @@ class Experiment(StudyRuns, Instruments):
         """
         return policy_of(self, name)
 
-    def side_by_side(self, prompt: str, count: int = 3, seed: int = 0) -> dict[str, list[dict]]:
-        """Answers of reference and aligned to one prompt, with the same random numbers.
+    def trainer_in_use(self, name: str) -> Trainer | None:
+        """The trainer of a run if somebody holds it; it is not opened for this."""
+        return self._trainers.get(name)
+
+    def variant(self, name: str, tell: Callable[[str], None] | None = None) -> Variant:
+        """Anything that answers prompts, by name: "reference", "ppo-2", "ppo-1@5", "best-of-8",
+        "model:NAME"; see `lab.variants`. `tell` gets words on what is loading."""
+        from .variants import open_variant
+
+        return open_variant(self, name, tell)
+
+    def side_by_side(
+        self,
+        prompt: str,
+        count: int = 3,
+        seed: int = 0,
+        *,
+        variants: Sequence[str] | None = None,
+        temperature: float | None = None,
+        max_new_tokens: int | None = None,
+    ) -> dict[str, list[dict]]:
+        """Answers of some variants to one prompt, with the same random numbers; of reference and
+        aligned unless others are named.
 
         Returns rows with `text`, `finished` and `score`: standard deviations of the reward model
         above the reference's average answer here; None where nothing was ever ranked.
@@ -229,9 +259,10 @@ class Experiment(StudyRuns, Instruments):
         Raises:
             NotReady: there is no aligned policy yet.
         """
-        from .compare import side_by_side
+        from .columns import side_by_side
 
-        return side_by_side(self, prompt, count, seed)
+        names = variants or ["reference", self.policy_name("aligned")]
+        return side_by_side(self, prompt, names, count, seed, temperature, max_new_tokens)
 
     def measure(
         self,

@@ -133,8 +133,8 @@ def trainer_class(kind: str) -> type[Trainer]:
     return {c.kind: c for c in (PPO, GRPO, DPO, SFT, RewardTrainer)}[kind]
 
 
-def open_trainer(study: Experiment, run: Run) -> Trainer:
-    """The trainer of a run, at its newest update."""
+def open_trainer(study: Experiment, run: Run, resume: bool = True) -> Trainer:
+    """The trainer of a run, at its newest update; without `resume`, at its newest checkpoint."""
     kind = run.config["kind"]
     trainer, settings = trainer_class(kind), KINDS[kind].of(run.config["settings"])
     reference = start_of(study, run)
@@ -149,7 +149,7 @@ def open_trainer(study: Experiment, run: Run) -> Trainer:
         more = (heldout,) if kind == "reward" else ()
         opened = trainer(reference, training, *more, settings=settings, run=run)
     opened.lock = study.compute
-    if opened.update < run.last:  # a crash came before the next checkpoint
+    if resume and opened.update < run.last:  # a crash came before the next checkpoint
         with suppress(NotRepeated):  # said when it is stepped
             opened.rewind(run.last)
     return opened
@@ -218,25 +218,41 @@ def policy_of(study: Experiment, name: str) -> Policy:
         return study.reference
     if name not in study.runs:
         raise LabError(f"There is no run {name!r} with a policy. There are: {study.runs}.")
-    trainer = study.open_run(name)
-    policy = study.reference.copy()
-    policy.start_from(trainer.policy)
-    return policy.requires_grad_(False)
+    return frozen_copy(study, study.open_run(name).policy)
 
 
-def run_row(folder: Path) -> dict[str, Any]:
-    """A run in a table of runs; its score and KL are those of its newest update."""
-    from .runs import Run
+def frozen_copy(study: Experiment, policy: Policy) -> Policy:
+    """What a policy is now, whatever becomes of it."""
+    copy = study.reference.copy()
+    copy.start_from(policy)
+    return copy.requires_grad_(False)
 
-    run = Run(folder)
-    last = run.history[-1] if run.history else {}
-    return {
-        "run": run.name,
-        "kind": run.config["kind"],
-        "parent": run.config.get("parent"),
-        "updates": run.last,
-        "score": last.get("objective/scores"),
-        "kl": last.get("objective/kl"),
-        "megabytes": run.megabytes,
-        "settings": run.config["settings"],
-    }
+
+def policy_at(
+    study: Experiment, name: str, update: int, tell: Callable[[str], None] | None = None
+) -> Policy:
+    """A frozen policy: what a run was after an update. A trainer of the run that is in use stays
+    where it is, and nothing on disk changes.
+
+    Args:
+        tell: gets words on how far it is, where updates have to be computed again.
+
+    Raises:
+        LabError: there is no such run, or it has no such update.
+        NotRepeated: it comes out otherwise on this machine than it is recorded.
+    """
+    from .past import Past
+
+    if name not in study.runs:
+        raise LabError(f"There is no run {name!r} with a policy. There are: {study.runs}.")
+    with study.compute:
+        if (trainer := study.trainer_in_use(name)) is not None and trainer.update == update:
+            return frozen_copy(study, trainer.policy)
+
+        def say(row: dict) -> None:
+            if tell:
+                tell(f"{name}: computed update {row['update']} of {update} again…")
+
+        trainer = open_trainer(study, Past(study.folder / name), resume=False)
+        trainer.rewind(update, say)
+        return trainer.policy.requires_grad_(False)

@@ -130,12 +130,13 @@ class Standing:
         """What the win rate's interval allows to say, in words."""
         if self.win_rate is None:
             return "no votes yet"
-        few = f"; {self.win_rate.count} votes are few" if self.win_rate.count < FEW else ""
+        count = self.win_rate.count
+        few = f" ({count} votes are few)" if count < FEW else ""
         if self.win_rate.low > 0.5:
             return f"preferred more often than not{few}"
         if self.win_rate.high < 0.5:
             return f"preferred less often than not{few}"
-        return f"not enough votes to tell it from even{few}"
+        return f"not enough yet to tell it from even ({count} votes)"
 
 
 def standings(votes: Sequence[Vote], anchor: str = "reference") -> list[Standing]:

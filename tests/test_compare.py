@@ -11,7 +11,7 @@ from studies import rank_some
 from lab import compare as module
 from lab.bulk import Bulk
 from lab.columns import Columns
-from lab.compare import answer, compare, gold
+from lab.compare import answer, compare, gold, texts_told
 from lab.errors import BadSetting, NotReady, PromptTooLong
 from lab.sampling import read
 
@@ -150,7 +150,7 @@ def test_a_table_in_bulk_says_what_measure_says(trained):
     counted = []
     rows = {row.name: row for row in bulk.run(lambda *done: counted.append(done))}
     assert list(rows) == ["reference", "ppo-1@2", "best-of-4"]
-    assert counted[-1] == (27, 27) and bulk.trained_on
+    assert counted[-1] == (27, 27) and bulk.made_to_please
     whole = trained.measure(count=3)
     run = rows["ppo-1@2"]
     assert (run.gain, run.win_rate) == (whole.gain, whole.win_rate)
@@ -169,7 +169,7 @@ def test_a_table_in_bulk_says_what_measure_says(trained):
 def test_a_rater_or_a_function_judges_as_well(trained):
     bulk = Bulk(trained, ["ppo-1"], rater=length, prompts=["w20", "w30"], count=2)
     reference, run = bulk.run()
-    assert not bulk.trained_on and run.answers == 4
+    assert not bulk.made_to_please and run.answers == 4
     assert bulk.found["reference"].prompts == ["w20", "w20", "w30", "w30"]
     assert reference.score == np.mean([len(t) for t in bulk.found["reference"].texts])
 
@@ -196,6 +196,18 @@ def test_a_table_without_a_judge_or_prompts_is_refused_before_anything_is_sample
 
 
 # Side by side
+
+
+def test_half_a_character_waits_until_it_is_whole():
+    class Bytes:
+        decode = staticmethod(lambda ids: bytes(ids).decode("utf-8", "replace"))
+
+    told = []
+    tell = texts_told(Bytes(), told.append)
+    whole = list("é!".encode())
+    for n in range(1, 4):
+        tell([whole[:n]])
+    assert told == [[""], ["é"], ["é!"]]
 
 
 def test_columns_part_where_their_tokens_do(trained):

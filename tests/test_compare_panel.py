@@ -96,6 +96,10 @@ def test_stop_ends_the_writing_and_keeps_what_is_there(trained, monkeypatch) -> 
     assert len(panel.answers.columns[0]["answers"][0]["text"].split()) < 59
     assert panel.answers.columns[1]["answers"] == []
     assert not panel.button.disabled
+    panel.answers.unobserve_all("columns")
+    panel.compare()
+    idle(trained)
+    assert len(panel.answers.columns[1]["answers"]) == 3, "a new start is not stopped"
 
 
 def test_where_an_answer_parts_is_marked_and_a_twin_is_named(trained) -> None:
@@ -238,8 +242,8 @@ def test_bulk_fills_a_table_and_says_who_judged(trained) -> None:
     table = panel.bulk.figures.value
     for name in ("reference", "ppo-1@1", "best-of-4", "≤ 0.6"):
         assert name in table
-    assert "3 prompts, 2 answers to each, judged by the reward model" in table
-    assert "what the runs were trained to please" in table
+    assert "3 prompts, 2 answers to each, judged by the reward model of ppo-1" in table
+    assert "were made to please this judge" in table
     assert not panel.bulk.button.disabled and panel.bulk.cancel_button.disabled
 
 
@@ -252,7 +256,7 @@ def test_bulk_takes_own_prompts_and_a_simulated_rater(trained) -> None:
     idle(trained)
     table = panel.bulk.figures.value
     assert "2 prompts, 2 answers to each, judged by the simulated rater" in table
-    assert "trained to please" not in table
+    assert "made to please" not in table
 
 
 def test_cancel_ends_a_table_between_two_jobs(trained) -> None:
@@ -261,7 +265,7 @@ def test_cancel_ends_a_table_between_two_jobs(trained) -> None:
     panel.measure()
     idle(trained)
     assert "Cancelled: 1 variant left out" in panel.bulk.status.value
-    assert "ppo-1" not in panel.bulk.figures.value and "reference" in panel.bulk.figures.value
+    assert "ppo-1@1" not in panel.bulk.figures.value and "reference" in panel.bulk.figures.value
     assert not panel.bulk.button.disabled
 
 

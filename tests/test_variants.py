@@ -13,6 +13,8 @@ from studies import rank_some, small_study
 
 from lab import variants
 from lab.errors import LabError, NotReady
+from lab.past import Past
+from lab.training import open_trainer
 from lab.variants import open_variant
 
 HOW = {"seed": 3, "max_new_tokens": 5}
@@ -56,6 +58,35 @@ def test_looking_back_leaves_trainer_and_disk_as_they_are(trained) -> None:
     assert (trainer.update, trainer.settings) == before[1:]
     assert {p: p.stat().st_mtime_ns for p in trainer.run.folder.iterdir()} == files
     assert trainer.step()["update"] == 7
+
+
+def test_looking_at_an_update_without_checkpoint_makes_none(study, tmp_path, model) -> None:
+    """As after a crash between an update and its checkpoint."""
+    rank_some(study)
+    trainer = study.trainer(batch_size=4, learning_rate=0.01)
+    trainer.train(5)
+    (trainer.run.folder / "checkpoint-000005.safetensors").unlink()
+    again, words = small_study(tmp_path, model), []
+    variant = again.variant("ppo-1", words.append)
+    assert variant.name == "ppo-1@5" and same(weights(variant.policy), weights(trainer.policy))
+    assert len(words) == 5, "there is nothing to start from but the start"
+    assert trainer.run.checkpoints == []
+
+
+def test_what_is_only_looked_at_goes_no_further(trained) -> None:
+    past = open_trainer(trained, Past(trained.folder / "ppo-1"))
+    with pytest.raises(LabError, match="only looked at"):
+        past.step()
+    assert trained.trainer().step()["update"] == 7
+
+
+def test_computing_again_starts_at_the_nearest_checkpoint(study) -> None:
+    rank_some(study)
+    trainer = study.trainer(batch_size=4, learning_rate=0.01)
+    trainer.train(12)
+    words = []
+    study.variant("ppo-1@11", words.append)
+    assert words == ["ppo-1: computed update 11 of 11 again…"]
 
 
 def test_a_run_alone_is_its_newest_update(trained, tmp_path, model) -> None:

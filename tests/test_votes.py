@@ -65,7 +65,7 @@ def test_win_rates_count_ties_half_and_both_bad_apart() -> None:
     assert run.win_rate.value == pytest.approx(3.5 / 5) and run.win_rate.count == 5
     assert reference.win_rate.value == pytest.approx(1.5 / 5)
     assert reference.strength.value == 0 < run.strength.value
-    assert "not enough votes" in run.verdict
+    assert run.verdict == "not enough yet to tell it from even (5 votes)"
 
 
 def test_a_verdict_needs_an_interval_past_even() -> None:
@@ -74,7 +74,7 @@ def test_a_verdict_needs_an_interval_past_even() -> None:
     assert run.verdict == "preferred more often than not"
     assert reference.verdict == "preferred less often than not"
     few = standings(many[:8])[0]
-    assert few.verdict.endswith("8 votes are few")
+    assert few.verdict == "preferred more often than not (8 votes are few)"
     assert standings([vote("bad")])[0].verdict == "no votes yet"
     assert standings([]) == []
 
@@ -111,11 +111,14 @@ def test_strengths_are_those_that_made_the_votes() -> None:
 
 
 def test_the_interval_is_that_of_the_curvature() -> None:
-    """Two variants, even: the Hessian is n/4 + the prior's 0.1."""
-    votes = [vote("a" if i % 2 else "b", prompt=str(i)) for i in range(40)]
+    """Two variants: the Hessian is n·p·(1-p) and the prior's 0.1."""
+    votes = [vote("b" if i % 10 == 0 else "a", prompt=str(i)) for i in range(200)]
     found = strengths(votes, "reference")["ppo-1@5"]
-    assert found.value == pytest.approx(0, abs=1e-6)
-    assert found.high == pytest.approx(1.959964 / np.sqrt(40 / 4 + 0.1), rel=1e-3)
+    p = 1 / (1 + np.exp(-found.value))
+    assert found.value == pytest.approx(np.log(9), abs=0.05)
+    assert found.high - found.value == pytest.approx(
+        1.959964 / np.sqrt(200 * p * (1 - p) + 0.1), rel=1e-3
+    )
 
 
 def test_who_never_lost_has_a_finite_strength() -> None:

@@ -129,15 +129,18 @@ def bulk_html(bulk: Bulk) -> str:
     note = "Gain and win rate compare answers with the same random numbers; ties count half; "
     note += "intervals are clustered by prompt. "
     if bulk.rater is None:
-        note += "Scores are standard deviations above the reference's average answer. "
-    if bulk.trained_on:
+        note += "Scores are in the reward model's standard deviations; where their zero lies means "
+        note += "little on prompts that nobody ranked: read the gain. "
+    if bulk.made_to_please:
         note += (
-            "<strong>The judge is what the runs were trained to please</strong>: a high win rate "
-            "says that training worked, not that the answers are better. Blind votes say that."
+            "<strong>These variants were made to please this judge</strong> (PPO and GRPO train on "
+            "the reward model, best-of-n picks by it): a high win rate says that this worked, not "
+            "that the answers are better. Blind votes say that."
         )
     return (
-        f'<table class="lab-table"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table><p>{note}</p>"
+        f'<div class="lab-wide"><table class="lab-table"><caption>{caption}</caption>'
+        f"<thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div><p>{note}</p>"
     )
 
 

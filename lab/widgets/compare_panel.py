@@ -39,7 +39,7 @@ class ComparePanel(Panel):
                 ensure_option=False,
                 description=f"variant {n + 1}",
                 placeholder="none",
-                layout={"width": "270px"},
+                layout={"width": "46%", "min_width": "260px"},
             )
             for n in range(COLUMNS)
         ]
@@ -94,7 +94,7 @@ class ComparePanel(Panel):
         )
         self.count = widgets.BoundedIntText(3, 1, 16, description="answers")
         for widget in (self.seed, self.temperature, self.tokens, self.count):
-            widget.layout.width = "180px"
+            widget.layout.width, widget.style.description_width = "190px", "90px"
         self.button = widgets.Button(description="Compare", button_style="primary")
         self.button.on_click(lambda _: self.compare())
         self.stop_button = widgets.Button(description="Stop", disabled=True)

@@ -11,7 +11,7 @@ from ..votes import Standing, Vote, standings
 HEADINGS = (
     "variant",
     "win rate [95 %]",
-    "strength [95 %], log-odds over the reference",
+    "log-odds over the reference [95 %]",
     "votes",
     "both bad",
     "in words",
@@ -26,25 +26,32 @@ def votes_html(votes: Sequence[Vote]) -> str:
     body = "".join(row_html(standing) for standing in found)
     head = "".join(f'<th scope="col">{name}</th>' for name in HEADINGS)
     raters = len({vote.rater for vote in votes})
+    caption = f"{plural(len(votes), 'blind vote')} of {plural(raters, 'rater')}"
     return (
-        f'<table class="lab-table"><caption>{plural(len(votes), "blind vote")} of '
-        f"{plural(raters, 'rater')}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table><p>Ties count half, “both bad” apart. Win rates: Wilson "
-        "intervals, clustered by prompt. Strengths: Bradley-Terry over all votes, 0 is the "
-        "reference (or, without votes on it, the first variant); votes taken as independent.</p>"
+        f'<div class="lab-wide"><table class="lab-table"><caption>{caption}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        "<p>Ties count half, “both bad” apart. Win rates: Wilson intervals, clustered by prompt. "
+        "Strengths: Bradley-Terry over all votes, 0 is the reference (or, without votes on it, "
+        "the first variant); votes taken as independent.</p>"
     )
 
 
 def row_html(standing: Standing) -> str:
     cells = [
         interval(standing.win_rate),
-        interval(standing.strength, "+.2f") if standing.strength else "no votes link it",
+        strength_text(standing.strength),
         str(standing.votes),
         str(standing.bad),
     ]
     numbers = "".join(f'<td class="lab-number">{cell}</td>' for cell in cells)
     name = html.escape(standing.name)
     return f'<tr><th scope="row">{name}</th>{numbers}<td>{standing.verdict}</td></tr>'
+
+
+def strength_text(strength: Estimate | None) -> str:
+    if strength is None:
+        return "no votes link it"
+    return "0" if strength.low == strength.high else interval(strength, "+.2f")
 
 
 def interval(estimate: Estimate | None, form: str = ".2f") -> str:

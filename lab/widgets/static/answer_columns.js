@@ -88,15 +88,20 @@ function render({ model, el }) {
   const onPrompt = () => {
     prompt.textContent = model.get("prompt");
     prompt.hidden = !model.get("prompt");
+    onSize();
+  };
+
+  const onSize = () => {
     const long = prompt.scrollHeight > prompt.clientHeight + 1;
     if (long) prompt.tabIndex = 0; else prompt.removeAttribute("tabindex");
+    for (const view of views) view.cards.forEach((card) => card.reachable());
   };
 
   model.on("change:columns", draw);
   model.on("change:prompt", onPrompt);
   onPrompt();
   draw();
-  const resized = new ResizeObserver(() => views.forEach((view) => view.cards.forEach((card) => card.reachable())));
+  const resized = new ResizeObserver(onSize);
   resized.observe(root);
   return () => {
     resized.disconnect();

@@ -65,7 +65,7 @@ function render({ model, el }) {
     prompt.textContent = question.prompt ?? "";
     prompt.hidden = pair.hidden = !shown;
     for (const [name, side] of Object.entries(sides)) {
-      side.said.textContent = question[name] ?? "";
+      side.said.textContent = question[name] || "(an empty answer)";
       side.said.scrollTop = 0;
     }
     onState();
