@@ -177,7 +177,9 @@ class RewardFigure:
         figure.update_xaxes(title_text="rankings", row=1, col=1)
         figure.update_yaxes(title_text="pairs", rangemode="tozero", row=2, col=1)
         figure.update_xaxes(title_text=MARGIN, row=2, col=1)
-        figure.update_yaxes(title_text="it was right", range=[0, 1], tickformat=".0%", row=2, col=2)
+        figure.update_yaxes(
+            title_text="it was right", range=[0, 1.05], tickformat=".0%", row=2, col=2
+        )
         figure.update_xaxes(
             title_text="it said", range=[0.48, 1.02], tickformat=".0%", row=2, col=2
         )

@@ -30,8 +30,9 @@ SHOWN = 5  # surprises, and pairs of a bar
 NO_RANKING = "No ranking yet: the reward model starts with the first one."
 NOTES = (
     "Click a point for its ranking, a bar for its pairs, or give a ranking's number below; the "
-    "board's list of earlier rankings is where to change one. To see a reward model learn by "
-    'gradient steps, with held-out accuracy after each: study.train("reward").'
+    "board's list of earlier rankings is where to change one. How sure it says it is depends on a "
+    "temperature fitted to these same predictions. To see a reward model learn by gradient steps, "
+    'with held-out accuracy after each: study.train("reward").'
 )
 HOW_TO_HOLD_OUT = (
     "No held-out accuracy yet: it is measured on rankings of held-out prompts, which never train. "
