@@ -55,11 +55,14 @@ class Asking:
         self.study.completions.ensure(self.ahead(prompts), self.policy, self.k)
 
     def choose(self: RankingSession) -> Choice | None:
-        """What is asked next; None when every prompt was judged."""
-        if self._choice is None:
-            self._choice = choose_repeat(self.study.seed, self.done, self.repeats)
-            self._choice = self._choice or self._choose_new()
-        return self._choice
+        """What is asked next; None when every prompt was judged. Until something is judged, here or
+        in another notebook, it stays."""
+        done = self.done
+        state = len(done), done[-1].id if done else 0
+        if self._choice is None or self._choice[0] != state:
+            repeat = choose_repeat(self.study.seed, done, self.repeats)
+            self._choice = state, repeat or self._choose_new()
+        return self._choice[1]
 
     def _choose_new(self: RankingSession) -> Choice | None:
         upcoming = self.upcoming()
@@ -68,19 +71,18 @@ class Asking:
         drawn = self.ahead(1)[0]
         if self.ask == "random":
             return Choice(drawn, "random", 1 / len(upcoming))
-        count = len(self.done)
-        return choose_unsure(
-            self.study.seed, count, drawn, upcoming, self.ready(), self._uncertainty
-        )
+        found = self.study.store.ids_by_prompt(self.policy)
+        doubts = {
+            prompt: self.study.reward_model.uncertainty(found[prompt][: self.k])
+            for prompt in upcoming
+            if len(found.get(prompt, ())) >= self.k
+        }
+        return choose_unsure(self.study.seed, len(self.done), drawn, len(upcoming), doubts)
 
     def _draws_anew(self: RankingSession) -> bool:
         """Whether the seeded order is no longer a random sample: what was left of it since the
         model was sure of it is easier than the rest."""
         return self.ask == "unsure" or any(r.selection == "unsure" for r in self.done)
-
-    def _uncertainty(self: RankingSession, prompt: str) -> float | None:
-        ids = [c.id for c in self.study.store.completions(prompt, self.policy)[: self.k]]
-        return self.study.reward_model.uncertainty(ids)
 
     def waits(self: RankingSession) -> bool:
         """Whether the next question has to be sampled first."""

@@ -7,7 +7,7 @@ again tomorrow goes on with the same question, and what comes next can be prepar
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,23 +73,21 @@ def drawn_at(seed: int, count: int, order: Sequence[str], upcoming: Sequence[str
 
 
 def choose_unsure(
-    seed: int,
-    count: int,
-    drawn: str,
-    upcoming: Sequence[str],
-    ready: Sequence[str],
-    uncertainty: Callable[[str], float | None],
+    seed: int, count: int, drawn: str, upcoming: int, doubts: Mapping[str, float | None]
 ) -> Choice:
-    """With probability RANDOM_SHARE the prompt `drawn` at random, else the one of those `ready`
-    whose order the model is least sure of; at random while there is no model."""
-    doubts = {prompt: uncertainty(prompt) for prompt in ready}
-    doubts = {prompt: doubt for prompt, doubt in doubts.items() if doubt is not None}
-    if not doubts:
-        return Choice(drawn, "random", 1 / len(upcoming))
-    unsure = max(doubts, key=doubts.__getitem__)
+    """With probability RANDOM_SHARE the prompt `drawn` at random from so many upcoming, else the
+    one of whose order the model is least sure; at random while there is no model.
+
+    Args:
+        doubts: `RewardModel.uncertainty` of each prompt whose completions are there.
+    """
+    known = {prompt: doubt for prompt, doubt in doubts.items() if doubt is not None}
+    if not known:
+        return Choice(drawn, "random", 1 / upcoming)
+    unsure = max(known, key=known.__getitem__)
     at_random = np.random.default_rng([seed, 4, count]).random() < RANDOM_SHARE
     prompt = drawn if at_random else unsure
-    probability = RANDOM_SHARE / len(upcoming) + (1 - RANDOM_SHARE) * (prompt == unsure)
+    probability = RANDOM_SHARE / upcoming + (1 - RANDOM_SHARE) * (prompt == unsure)
     return Choice(prompt, "random" if at_random else "unsure", probability)
 
 

@@ -95,7 +95,7 @@ class RankingSession(Asking):
         self._history = History(self.study.store, self.policy, name)
         self.current: Question | None = None
         self.guess = None
-        self._choice: Choice | None = None
+        self._choice: tuple[tuple[int, int], Choice | None] | None = None  # see `choose`
         self._left: tuple[Question | None, float] | None = None  # while one edits: see `edit`
 
     @property

@@ -6,30 +6,23 @@ import os
 import threading
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anywidget
-import traitlets
-
-from ..questions import ASK
 from ..raters import get_rater
 from ..runner import AHEAD, NOW
 from . import ranking_words as words
-from .status import words_of
+from .ranking_view import BoardView
 
 if TYPE_CHECKING:
     from ..preferences import Ranking
     from ..ranking import RankingSession
 
-STATIC = Path(__file__).parent / "static"
-SCRIPTS = [f"ranking_{part}.js" for part in ("orders", "drag", "parts", "board")]  # one module
 QUESTIONS_AHEAD = 4
 EARLIER = 100  # judgements in the list of those to go back to
 WRITING = "The model is writing completions…"
 
 
-class RankingBoard(anywidget.AnyWidget):
+class RankingBoard(BoardView):
     """Cards to put in order: by drag, by keys, or by their buttons; ties stand in one tier. Two
     cards stand side by side, and one key answers.
 
@@ -39,37 +32,7 @@ class RankingBoard(anywidget.AnyWidget):
     Args:
         session: what to rank, and where it goes.
         rankings: how many the progress bar waits for; one can go on after that.
-
-    Traits:
-        question: {"id", "prompt", "completions", "tiers", "note", "edits"}; empty while there is
-            none. `tiers` is the order to begin with: positions in `completions`, best tier first.
-            What a person makes of it stays in the page until it is submitted: the page delays
-            what it synchronises while the kernel is busy, and an order that comes late would land
-            on the next question.
-        rater, ask, guidelines: may be set, here or in the page; the study keeps the guidelines.
-        guess: how the reward model would have ranked, of the last ranking; never of the question.
-        earlier: judgements to go back to, newest first; filled by `list_earlier`.
-        summary: what came of it, once there are as many rankings as were wanted.
     """
-
-    _esm = "\n".join((STATIC / name).read_text("utf-8") for name in SCRIPTS)
-    _css = STATIC / "ranking_board.css"
-
-    question = traitlets.Dict().tag(sync=True)
-    status = traitlets.Unicode().tag(sync=True)
-    alert = traitlets.Bool(False).tag(sync=True)
-    busy = traitlets.Bool(True).tag(sync=True)
-    done = traitlets.Int(0).tag(sync=True)
-    goal = traitlets.Int(0).tag(sync=True)
-    pace = traitlets.Unicode().tag(sync=True)
-    rater = traitlets.Unicode().tag(sync=True)
-    ask = traitlets.Enum(ASK, ASK[0]).tag(sync=True)
-    asking = traitlets.Unicode().tag(sync=True)
-    guidelines = traitlets.Unicode().tag(sync=True)
-    guess = traitlets.Dict().tag(sync=True)
-    agreement = traitlets.Unicode().tag(sync=True)
-    earlier = traitlets.List().tag(sync=True)
-    summary = traitlets.List().tag(sync=True)
 
     def __init__(self, session: RankingSession, rankings: int = 8) -> None:
         super().__init__()
@@ -78,7 +41,7 @@ class RankingBoard(anywidget.AnyWidget):
         self._asked = 0
         self._open: dict = {}  # the question to come back to after an edit
         self.rater, self.ask = session.rater, session.ask
-        self.asking, self.guidelines = words.asking(session.ask), session.study.store.guidelines
+        self.guidelines = session.study.store.guidelines
         self._count()
         self.observe(self._on_setting, ["rater", "ask", "guidelines"])
         self.on_msg(self._on_message)
@@ -201,6 +164,7 @@ class RankingBoard(anywidget.AnyWidget):
             self.question, self.busy = {}, False
             self._say("Every prompt has been judged. Nothing is left to rank.")
             return
+        self.guidelines = self.session.study.store.guidelines  # another board may have changed them
         place = {c.id: i for i, c in enumerate(question.completions)}
         tiers = [[place[c] for c in tier] for tier in (earlier and earlier.tiers) or []]
         self._asked += 1
@@ -239,7 +203,9 @@ class RankingBoard(anywidget.AnyWidget):
         self._say(f"Ranked by the simulated rater {rater!r}: {self.done} rankings.")
 
     def _count(self) -> None:
-        self.done = sum(r.tiers is not None for r in self.session.done)
+        ranked = [r for r in self.session.done if r.tiers is not None]
+        self.done = len(ranked)
+        self.asking = words.asking(self.session.ask, ranked)
         self.pace = words.pace(self.session.seconds)
         if self.earlier:
             self.list_earlier()
@@ -267,7 +233,8 @@ class RankingBoard(anywidget.AnyWidget):
                     study.store.guidelines = new
                     self._say("The guidelines are saved.")
                 elif change["name"] == "ask" and new != self.session.ask:
-                    self.session.ask, self.asking = new, words.asking(new)
+                    self.session.ask = new
+                    self._count()
                     self._say("From the next question on.")
                 elif change["name"] == "rater" and new != self.session.rater:
                     self._change_rater(new)
@@ -310,11 +277,3 @@ class RankingBoard(anywidget.AnyWidget):
             if self.session.current is None:
                 self.question = {}  # what is on screen was answered
             self._warn(error)
-
-    def _warn(self, error: BaseException) -> None:
-        self._say(words_of(error), alert=True)
-
-    def _say(self, text: str, alert: bool = False) -> None:
-        if text == self.status:
-            self.status = ""  # the page hears of changes only, and may have said more since
-        self.alert, self.status = alert, text

@@ -30,19 +30,24 @@ def pace(seconds: float | None) -> str:
     return f"about {seconds:.0f} s each" if seconds >= 1 else "under 1 s each"
 
 
-def asking(ask: str) -> str:
+def asking(ask: str, ranked: Sequence[Ranking]) -> str:
     """What the way of asking means for the accuracy."""
-    if ask == "random":
+    ranked = [r for r in ranked if r.repeats is None]
+    drawn = sum(r.selection == "random" for r in ranked)
+    said = f"{RANDOM_SHARE:.0%} of the questions still come at random. " if ask == "unsure" else ""
+    if not said and drawn == len(ranked):
         return ""
     return (
-        f"{RANDOM_SHARE:.0%} of the questions still come at random: the accuracy in the headlines "
-        "is of those, as the others are the hard ones."
+        f"{said}{drawn} of your {len(ranked)} rankings were of prompts drawn at random: the "
+        "accuracy in the headlines is of those, as the others are the hard ones."
     )
 
 
 def guess_words(guess: Guess) -> str:
     """A guess against the ranking, in a sentence."""
     sure = f"{guess.sure:.0%} sure"
+    if guess.pairs == 0 and len(guess.ranks) == 2:
+        return f"You called it a tie. The reward model had a favourite, {sure}."
     if guess.pairs == 0:
         return f"You put none above another. The reward model was {sure} of a pair, on average."
     if len(guess.ranks) == 2:

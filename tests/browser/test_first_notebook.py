@@ -51,7 +51,7 @@ def test_a_newcomer_aligns_the_model_by_keyboard(folders, chromium: str, shots: 
         notebook.run(notebook.code_cell("lab.Experiment"))
         cells = page.locator(".jp-Cell").count()
 
-        # Rank: ranks by number key, a tie, Enter; the reward panel is open below meanwhile.
+        # Rank: numbers best first, a tie, Enter; the reward panel is open below meanwhile.
         notebook.run(notebook.code_cell("study.rank("))
         notebook.run(notebook.code_cell("study.reward()"))
         first = page.locator(".lab-card").first
@@ -62,10 +62,10 @@ def test_a_newcomer_aligns_the_model_by_keyboard(folders, chromium: str, shots: 
         for i in range(RANKINGS):
             page.wait_for_selector(".lab-board[aria-busy=false] .lab-card", timeout=60_000)
             prompt = page.locator(".lab-prompt").text_content()
-            page.keyboard.press("4")  # the first card goes last,
-            page.keyboard.press("ArrowUp")  # the one above it
-            if i % 2:
-                page.keyboard.press("t")  # is tied with the one above that
+            for card in "234":  # best first, so that card 1 stays behind them
+                page.keyboard.press(card)
+                if i % 2 and card == "4":
+                    page.keyboard.press("t")  # the last one picked is tied with the one above
             if i == 0:
                 page.screenshot(path=shots / "ranking_board.png")
             start = time.perf_counter()

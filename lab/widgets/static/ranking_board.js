@@ -80,7 +80,7 @@ function render({ model, el: root }) {
   const flagIt = () => {
     const flagged = draft().note !== null;
     change({ note: flagged ? null : "" });
-    (flagged ? flag : note).focus();
+    if (!flagged) note.focus();
   };
 
   const move = (card, next, pressed = null, picks = []) => {
@@ -192,18 +192,7 @@ function render({ model, el: root }) {
     help.draw(cards.length);
   };
 
-  // Text that scrolls can be reached and scrolled by keys.
-  const onSize = () => cards.forEach((node) => {
-    const text = node.querySelector(".lab-text");
-    const long = text.scrollHeight > text.clientHeight + 1;
-    text.classList.toggle("lab-long", long);
-    if (!long) ["tabindex", "role", "aria-label"].forEach((name) => text.removeAttribute(name));
-    else if (!text.hasAttribute("tabindex")) {
-      text.tabIndex = 0;
-      text.setAttribute("role", "group");
-      text.setAttribute("aria-label", "Long completion, scrolls");
-    }
-  });
+  const onSize = () => cards.forEach(markLong);
 
   const drawTwo = () => {
     const [best = []] = tiers(), { ranked = false } = model.get("question");

@@ -17,6 +17,19 @@ const button = (label, className, onClick, text = label) => {
   return node;
 };
 
+// Text that scrolls can be reached and scrolled by keys.
+const markLong = (card) => {
+  const text = card.querySelector(".lab-text");
+  const long = text.scrollHeight > text.clientHeight + 1;
+  text.classList.toggle("lab-long", long);
+  if (!long) ["tabindex", "role", "aria-label"].forEach((name) => text.removeAttribute(name));
+  else if (!text.hasAttribute("tabindex")) {
+    text.tabIndex = 0;
+    text.setAttribute("role", "group");
+    text.setAttribute("aria-label", "Long completion, scrolls");
+  }
+};
+
 const isUnfolded = (model, name) => Boolean((model.get("unfolded") ?? {})[name]);
 const unfold = (model, name, open) =>
   model.set("unfolded", { ...model.get("unfolded"), [name]: open });
@@ -126,7 +139,8 @@ const makeEarlier = (model, onPick) => {
     none.hidden = rows.length > 0;
     list.replaceChildren(...rows.map(({ id, prompt, marks, created }) => {
       const when = new Date(created * 1000).toLocaleString();
-      const entry = button(`Change: ${prompt}`, "lab-entry", () => onPick(id), "");
+      const entry = el("button", "lab-entry", { type: "button" });
+      entry.addEventListener("click", () => onPick(id));
       const name = el("span", "lab-entry-prompt", { dir: "auto" }), note = el("span", "lab-entry-marks");
       name.textContent = prompt;
       note.textContent = [...marks, when].join(" · ");
