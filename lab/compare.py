@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from . import statistics
-from .policy import Policy
 from .raters import Rater, Utility, get_rater
 from .reward import RewardHead
-from .sampling import logprobs, sample
 from .statistics import Estimate
 
 if TYPE_CHECKING:
     from .experiment import Experiment
+    from .policy import Policy
     from .trunk import Trunk
 
 OnText = Callable[[list[str]], None]
@@ -126,6 +124,10 @@ def answer_chunks(
         on_text: called after each token with the texts of the chunk's answers so far.
         drawing: `max_new_tokens`, `temperature` and `top_p` of `sample`.
     """
+    import torch  # which takes seconds to import: with the model, not with the panel
+
+    from .sampling import logprobs, sample
+
     trunk, room = policy.trunk, int(drawing.get("max_new_tokens", 24))
     for first in range(0, len(prompts), CHUNK):
         asked = list(prompts[first : first + CHUNK])

@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import catalog, compare
-from .best_of_n import AT_MOST, best, best_of_n, kl_bound
 from .errors import LabError, NotReady
-from .sampling import read
 from .training import policy_at
 
 if TYPE_CHECKING:
@@ -94,6 +92,8 @@ class Variant:
 
     def _read_by_the_study(self, answers: Answers) -> Answers:
         """Another model's answers, with the features that the study's reward model reads."""
+        from .sampling import read
+
         trunk, said = self.study.reference.trunk, []
         asked = [trunk.encode(prompt) for prompt in answers.prompts]
         for prompt, text, finished in zip(asked, answers.texts, answers.finished, strict=True):
@@ -113,6 +113,8 @@ class BestOfN(Variant):
 
     def _answers(self, prompts: list[str], seed: int, on_text: OnText | None, drawing: dict):
         """Half-written answers can't be told: which one is best shows at the end."""
+        from .best_of_n import best, best_of_n
+
         at_once = max(1, compare.CHUNK // self.n)
         for first in range(0, len(prompts), at_once):
             part = best_of_n(
@@ -171,6 +173,8 @@ def open_variant(study: Experiment, name: str, tell: Tell | None = None) -> Vari
 
 def open_best_of_n(study: Experiment, n: int) -> BestOfN:
     """Best of n, by the reward model that the newest run is pinned to."""
+    from .best_of_n import AT_MOST, kl_bound
+
     if not 1 <= n <= AT_MOST:
         raise LabError(f"best-of-{n}: give a number from 1 to {AT_MOST}.")
     head = compare.judging_head(study)
