@@ -71,8 +71,9 @@ def kl_grows(rows: Sequence[Row]) -> Finding | None:
     before, now = values[-1 - WINDOW], values[-1]
     if now < KL_GROWTH * max(before, KL_FLOOR / KL_GROWTH):
         return None
+    grown = "doubled" if now < 3 * before else "multiplied"
     return Finding(
-        f"KL has doubled in five updates, from {before:.1f} to {now:.1f} nats.",
+        f"KL has {grown} in five updates, from {before:.1f} to {now:.1f} nats.",
         "If the completions read worse, rewind and branch with a larger kl_coef or a smaller "
         "learning_rate.",
     )

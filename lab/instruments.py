@@ -56,10 +56,16 @@ class Instruments:
         return self.train("ppo", new, **settings)
 
     def train(self: Experiment, kind: str, new: bool = False, **options: Any) -> TrainingPanel:
-        """The panel that drives a trainer of any kind; see `trainer` for the options."""
+        """The panel that drives a trainer of any kind; see `trainer` for the options. The same
+        panel again where it is at work, or drives the newest run already."""
         from .widgets import TrainingPanel
 
         runs = [r for r in self.all_runs if r.startswith(f"{kind}-")]
+        open_panels = self.__dict__.setdefault("_training_panels", {})
+        before = open_panels.get(kind)
+        if not (new or options) and before is not None and before.still_drives(runs):
+            before.refresh()
+            return before
         if new or options or not runs:
             places = ("start", "demonstrations")
             shown = settings_for(
@@ -72,7 +78,7 @@ class Instruments:
         known = None if new or options or not runs else runs[-1]
         opens = partial(self.trainer, kind, new=new, **options)
         plots = trainer_class(kind).plots
-        panel = TrainingPanel(self, kind, opens, plots, shown, known)
+        panel = open_panels[kind] = TrainingPanel(self, kind, opens, plots, shown, known)
         if nobody_is_here():
             panel.start(int(os.environ.get("LAB_UPDATES", "25")))
             self.runner.wait()

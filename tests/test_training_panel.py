@@ -269,8 +269,7 @@ def test_which_plots_and_runs_are_drawn_is_a_choice_and_the_rest_costs_nothing(
     study, panel
 ) -> None:
     study.branch(5).train(1)
-    panel._show_runs()
-    panel.draw()
+    panel.refresh()
     axes = {t.yaxis for t in panel.figure.data}
     assert axes == {"y", "y2"} and "ppo-2" in [t.name for t in panel.figure.data]
     words = {box.description: box for box in panel.on_show}
@@ -333,8 +332,23 @@ def test_a_run_that_is_left_gives_its_memory_back(study, panel) -> None:
     panel._fold.selected_index = 0  # the token lens shows the run
     left = weakref.ref(panel.trainer)
     study._newest = None
-    panel._show_runs()
+    panel.refresh()
     panel.chooser.value = "ppo-2"
     idle(study)
     gc.collect()
     assert panel.trainer.run.name == "ppo-2" and left() is None
+
+
+def test_a_cell_that_runs_again_shows_the_panel_that_is_at_work(study, panel) -> None:
+    panel.start(3)
+    assert study.ppo() is panel
+    idle(study)
+    panel.trainer.step()
+    assert study.ppo() is panel and list(trace(panel, "KL to the reference").x)[-1] == 11
+    assert study.ppo(batch_size=4) is not panel
+    idle(study)
+    newest = study.ppo()
+    assert newest is not panel and newest.trainer.run.name == "ppo-2"
+    newest.close()
+    assert study.ppo() is not newest
+    idle(study)

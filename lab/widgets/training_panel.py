@@ -135,6 +135,11 @@ class TrainingPanel(Panel):
         """Sliders by the name of their setting."""
         return self._settings.sliders
 
+    def still_drives(self, runs: Sequence[str]) -> bool:
+        """Whether this panel is in use, and at work or on the newest of these runs."""
+        in_use = self.comm is not None and self.trainer is not None
+        return in_use and (self.driver.at_work or self.trainer.run.name == runs[-1])
+
     # What the buttons do
 
     def start(self, updates: int, until: str | None = None) -> None:
@@ -212,6 +217,11 @@ class TrainingPanel(Panel):
         finally:
             self._showing = False
         self.table.show(rows, self._name, self.kind)
+
+    def refresh(self) -> None:
+        """Show what others have done to the runs meanwhile, in code for example."""
+        self._show_runs()
+        self.draw()
 
     def draw(self) -> None:
         """Draw the run as it is recorded, and those beside it. Safe on any thread."""
