@@ -1,5 +1,5 @@
 // The token lens: a completion as a row of tokens, each shaded by a number of its own. What a person
-// chose lives in the model, so that two views agree. Model text enters through textContent alone.
+// chose lives in the model, so that two views agree. Model text enters as text nodes alone.
 
 const el = (tag, className, attributes = {}, ...children) => {
   const node = document.createElement(tag);
@@ -20,21 +20,21 @@ const MEASURES = {  // name in the record: [label, what negative means, what pos
 
 // --- text and numbers: pure functions -----------------------------------------------------------
 
-const MARKS = { " ": "␠", "\n": "⏎", "\r": "␍", "\t": "⇥", "\u00a0": "⍽" };
-const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+const MARKS = { " ": "␣", "\n": "⏎", "\t": "⇥" };
+const HIDDEN = /[\u0000-\u001f\u007f-\u00a0\u00ad\u061c\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
 const code = (c) => `‹U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}›`;
 
 // A token by itself: white space and what cannot be seen have signs.
 export const visible = (text) =>
-  text === "" ? "▯" : text.replace(/[ \n\r\t\u00a0]/g, (c) => MARKS[c]).replace(HIDDEN, code);
+  text === "" ? "▯" : text.replace(/[ \n\t]/g, (c) => MARKS[c]).replace(HIDDEN, code);
 
 // A token in its text: spaces between words stay spaces.
 export const inText = (text) =>
-  text.trim() === "" ? visible(text) : text.replace(/[\n\r\t]/g, (c) => MARKS[c]).replace(HIDDEN, code);
+  text.trim() === "" ? visible(text) : text.replace(/[\n\t]/g, (c) => MARKS[c]).replace(HIDDEN, code);
 
 export const signed = (x) =>
   x === 0 ? "0" : (x > 0 ? "+" : "−") + (Math.abs(x) < 1e-3 ? Math.abs(x).toExponential(1) : Math.abs(x).toPrecision(3));
-const percent = (p) => (p < 0.001 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`);
+const percent = (p) => (p > 0 && p < 0.001 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`);
 const shortened = (text, length = 60) => (text.length > length ? text.slice(0, length) + "…" : text);
 
 // --- the view -----------------------------------------------------------------------------------
@@ -57,7 +57,7 @@ function render({ model, el: root }) {
     el("span", "lab-lens-low", {}, lowWords), low, el("span", "lab-lens-bar", { "aria-hidden": "true" }), high,
     el("span", "lab-lens-high", {}, highWords), middle, clip);
   const line = el("p", "lab-lens-line", { role: "status", "aria-live": "polite" });
-  const numbers = el("dl", "lab-lens-numbers");
+  const numbers = el("table", "lab-lens-numbers", { "aria-label": "Numbers of the token" });
   const tables = el("div", "lab-lens-tables");
   const body = el("div", "", {}, prompt, list, legend, line, el("div", "lab-lens-inspector", {}, numbers, tables));
   const status = el("p", "lab-lens-status", { role: "status" });
@@ -86,7 +86,8 @@ function render({ model, el: root }) {
     const found = likely();
     return found && { ratios: found.log_ratios, clipped: found.clipped };
   };
-  const chosen = () => (model.get("measure") in MEASURES ? model.get("measure") : "kl");
+  const there = () => Object.keys(MEASURES).filter((name) => name === "ratio" || name in kept());
+  const chosen = () => (there().includes(model.get("measure")) ? model.get("measure") : "kl");
   const valueOf = (name, i, moment) => (name === "ratio" ? moment?.ratios[i] : kept()[name]?.[i]);
   const inWords = (name, x) => (x === undefined ? "…" : name === "ratio" ? Math.exp(x).toFixed(3) : signed(x));
   const momentName = () => {
@@ -113,8 +114,7 @@ function render({ model, el: root }) {
     update.value = number ?? "";
     if (body.hidden) return;
     sample.replaceChildren(...samples.map(({ score }, i) => new Option(`${i + 1} of ${samples.length} · score ${signed(score)}`, i)));
-    const there = Object.keys(MEASURES).filter((name) => name === "ratio" || name in kept());
-    measure.replaceChildren(...there.map((name) => new Option(MEASURES[name][0], name)));
+    measure.replaceChildren(...there().map((name) => new Option(MEASURES[name][0], name)));
     stage.max = epochs() + 1;
     onRow();
   };
@@ -186,21 +186,16 @@ function render({ model, el: root }) {
   const onInspect = () => {
     if (!kept()) return;
     const i = peeked ?? Math.min(model.get("token"), nodes.length - 1), own = kept(), moment_ = atStage();
-    const probability = (logprob) => `${logprob.toFixed(3)} (${percent(Math.exp(logprob))})`;
+    const probability = (logprob) => `${logprob.toFixed(3).replace("-", "−")} (${percent(Math.exp(logprob))})`;
     const rows = [
       ["token", `${shortened(visible(own.texts[i]))} (id ${own.ids[i]})`],
       ["log-prob, policy at sampling", probability(own.logprobs[i])],
       ["log-prob, reference", probability(own.reference[i])],
-      ...Object.keys(MEASURES).filter((name) => name === "ratio" || name in own).map((name) =>
+      ...there().map((name) =>
         [MEASURES[name][0] + (name === "ratio" ? `, ${momentName()}` : ""), inWords(name, valueOf(name, i, moment_))]),
       ["clip binds", moment_ ? (moment_.clipped[i] ? "yes: no gradient from this token" : "no") : "…"],
     ];
-    numbers.replaceChildren(...rows.flatMap(([name, value]) => {
-      const pair = [el("dt"), el("dd")];
-      pair[0].textContent = name;
-      pair[1].textContent = value;
-      return pair;
-    }));
+    numbers.replaceChildren(...rows.map(([name, value]) => el("tr", "", {}, el("th", "", { scope: "row" }, name), el("td", "", {}, value))));
     const ratio = inWords("ratio", valueOf("ratio", i, moment_));
     const shaded = ["ratio", "kl"].includes(chosen()) ? "" : `, ${MEASURES[chosen()][0]} ${inWords(chosen(), own[chosen()]?.[i])}`;
     line.textContent = `Token ${i + 1} of ${nodes.length}: ${shortened(visible(own.texts[i]))} · KL ${signed(own.kl[i])}${shaded}, ratio ${ratio}${moment_?.clipped[i] ? ", the clip binds" : ""}`;
@@ -210,22 +205,16 @@ function render({ model, el: root }) {
   const onLikely = (i) => {
     const found = likely(), id = kept().ids[i];
     if (!found) {
-      const words = el("p");
-      words.textContent = asked ? "Finding the likeliest tokens in this place…" : "Point at a token, or move to it by key, for the likeliest ones in its place.";
-      return tables.replaceChildren(words);
+      const words = asked ? "Finding the likeliest tokens in this place…" : "Point at a token, or move to it by key, for the likeliest ones in its place.";
+      return tables.replaceChildren(el("p", "", {}, words));
     }
     const table = (title, { likely: rows, logprob }) => {
-      const caption = el("caption");
-      caption.textContent = title;
-      const out = el("table", "", {}, caption);
+      const out = el("table", "lab-lens-likely", {}, el("caption", "", {}, title));
       const all = rows.some((row) => row.id === id) ? rows : [...rows, { id, token: kept().texts[i], probability: Math.exp(logprob) }];
       for (const { id: own, token, probability } of all) {
-        const [text, chance, mark] = [el("th", "", { scope: "row", dir: "auto" }), el("td"), el("td")];
-        text.textContent = shortened(visible(token), 24);
-        chance.textContent = percent(probability);
-        chance.style.setProperty("--share", `${100 * probability}%`);
-        mark.textContent = own === id ? "← sampled" : "";
-        out.append(el("tr", "", {}, text, chance, mark));
+        const text = el("th", "", { scope: "row", dir: "auto" }, shortened(visible(token), 24));
+        const chance = el("td", "", { style: `--share: ${100 * probability}%` }, percent(probability));
+        out.append(el("tr", "", {}, text, chance, el("td", "", {}, own === id ? "← sampled" : "")));
       }
       return out;
     };
@@ -254,8 +243,8 @@ function render({ model, el: root }) {
   const tokenOf = (event) => event.target.closest?.("[data-token]")?.dataset.token;
   list.addEventListener("click", (event) => { if (tokenOf(event)) choose(Number(tokenOf(event))); });
   list.addEventListener("focusin", () => { ask(); onInspect(); });
-  list.addEventListener("mouseover", (event) => {
-    if (!tokenOf(event)) return;
+  list.addEventListener("mousemove", (event) => {  // not where keys scroll a token under the pointer
+    if (!tokenOf(event) || Number(tokenOf(event)) === peeked || !(event.movementX || event.movementY)) return;
     peeked = Number(tokenOf(event));
     ask();
     onInspect();
