@@ -45,9 +45,7 @@ class History:
         """All of it as it is now."""
         with self._lock:
             undone = self._store.undone()
-            if (
-                undone != self._undone
-            ):  # what an undone edit had replaced stands again, further back
+            if undone != self._undone:  # what an undone edit replaced stands again, further back
                 self._undone, self._rows = undone, []
             newest = self._rows[-1].id if self._rows else 0
             self._rows += self._store.rankings(
