@@ -139,13 +139,14 @@ class BlindTest:
 
     def undo(self) -> Vote | None:
         """Take back the rater's last vote and show its duel again; what was on screen comes after
-        it."""
+        it. The names have shown by now: the vote that follows says so, in `sampling`."""
         with self._lock:
             vote = self.votes.undo(self.rater)
             if vote is not None:
                 if self.current is not None:
                     self._ready.appendleft(self.current)
-                self.current = Duel(vote.prompt, vote.variants, vote.texts, vote.sampling)
+                sampling = vote.sampling | {"revealed": True}
+                self.current = Duel(vote.prompt, vote.variants, vote.texts, sampling)
                 self._shown = time.monotonic()
             return vote
 

@@ -212,6 +212,8 @@ def test_undo_takes_a_vote_back_and_shows_its_duel(blind) -> None:
     assert "No votes yet" in blind.results.value
     press(blind, action="undo")
     assert "nothing to take back" in blind.board.status
+    press(blind, action="vote", winner="a")
+    assert "1 vote came again after the names had shown" in blind.results.value
 
 
 def test_a_vote_for_nobody_is_an_alert(blind) -> None:

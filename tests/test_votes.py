@@ -197,8 +197,8 @@ def test_undo_shows_the_duel_again_and_keeps_the_next_one(trained) -> None:
     assert blind.undo().winner == "b"
     assert blind.current.texts == first.texts and blind.current.variants == first.variants
     assert Votes(trained.store).all() == []
-    blind.vote("a")
-    assert blind.next() == second
+    assert blind.vote("a").sampling["revealed"], "it is not blind any more, and says so"
+    assert blind.next() == second and "revealed" not in second.sampling
     assert [v.winner for v in Votes(trained.store).all()] == ["a"]
 
 

@@ -26,13 +26,15 @@ def votes_html(votes: Sequence[Vote]) -> str:
     body = "".join(row_html(standing) for standing in found)
     head = "".join(f'<th scope="col">{name}</th>' for name in HEADINGS)
     raters = len({vote.rater for vote in votes})
+    seen = sum(bool(vote.sampling.get("revealed")) for vote in votes)
+    again = f" {plural(seen, 'vote')} came again after the names had shown." if seen else ""
     caption = f"{plural(len(votes), 'blind vote')} of {plural(raters, 'rater')}"
     return (
         f'<div class="lab-wide"><table class="lab-table"><caption>{caption}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         "<p>Ties count half, “both bad” apart. Win rates: Wilson intervals, clustered by prompt. "
         "Strengths: Bradley-Terry over all votes, 0 is the reference (or, without votes on it, "
-        "the first variant); votes taken as independent.</p>"
+        f"the first variant); votes taken as independent.{again}</p>"
     )
 
 
