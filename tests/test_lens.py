@@ -370,3 +370,16 @@ def test_what_is_not_on_record_is_said_in_words(shown):
     assert "rows" not in widget.record
     widget._on_message(None, {"action": "likely", "row": "x"}, [])
     assert widget.alert
+
+
+def test_a_lens_that_was_cleared_lets_go_of_its_trainer(shown):
+    widget, trainer, study = shown
+    with study.compute:
+        widget.ask(0)
+        widget.clear()
+    idle(study)
+    assert (widget.record, widget.likely, widget._trainer) == ({}, {}, None)
+    widget._on_message(None, {"action": "show", "update": 2}, [])
+    assert widget.record == {}
+    widget.show(trainer, 2)
+    assert widget.record["update"] == 2
