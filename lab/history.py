@@ -100,6 +100,8 @@ class History:
             raise NotReady(
                 f"Update {update} is in {parent['run']}, which {self.name} branched off."
             )
+        if update == self.first:
+            raise NotReady(f"This is where {self.name} starts: there is no update {update} to see.")
         if not self.first < update <= self.last:
             raise NotReady(f"{self.name} has no update {update}: its last one is {self.last}.")
         line = self._token_line(update)
