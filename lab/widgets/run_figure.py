@@ -101,15 +101,16 @@ class RunFigure:
             name = self._name(plot, name)
             whole = trace_of(plot, metric, curves.rows, name=name, line=line)
             whole |= {"opacity": AHEAD, "showlegend": False}
-            texts = [texts_of.get(k, "") for k in whole["updates"]] if not j else ""
-            whole |= {"text": texts, "hovertemplate": hover_form(plot, name)}
+            if not j:  # the first metric's label shows a sample as well
+                whole["text"] = [texts_of.get(k, " ") for k in whole["updates"]]
+                whole["hovertemplate"] = hover_form(plot, name, "%{text}")
             done = [row for row in curves.rows if row["update"] <= curves.now]
             solid = trace_of(plot, metric, done, name=name, line=line)
             out += [whole, {**solid, "hovertemplate": None, "hoverinfo": "skip"}]
         metric = next(iter(plot.metrics))
         for i, (name, rows) in enumerate(curves.beside.items()):
             line = {"color": BESIDE[i % 4], "width": 1.3, "dash": DASHES[i % 4]}
-            more = {"legendgroup": name, "showlegend": first, "mode": "lines", "text": ""}
+            more = {"legendgroup": name, "showlegend": first, "mode": "lines"}
             out.append(trace_of(plot, metric, rows, name=name, line=line, **more))
         if plot.over_kl:
             out += [yardstick(name, rows) for name, rows in curves.yardsticks.items()]
@@ -177,10 +178,10 @@ def trace_of(plot: Plot, metric: str, rows: Sequence[dict], **more: Any) -> dict
     return {"mode": mode, "hovertemplate": hover_form(plot, more["name"]), **data, **more}
 
 
-def hover_form(plot: Plot, name: str) -> str:
+def hover_form(plot: Plot, name: str, more: str = "") -> str:
     """plotly's template for the label of a point."""
     place = "√KL %{x:.2f}, " if plot.over_kl else ""
-    return f"{name}: {place}%{{y:.3~f}}%{{text}}<extra></extra>"
+    return f"{name}: {place}%{{y:.3~f}}{more}<extra></extra>"
 
 
 def yardstick(name: str, rows: Sequence[dict]) -> dict[str, Any]:
