@@ -66,10 +66,10 @@ def health(history: Sequence[Row], kl_target: float | None = None) -> list[Findi
 def kl_grows(rows: Sequence[Row]) -> Finding | None:
     """KL above the floor that has doubled within WINDOW updates."""
     values = series(rows, "objective/kl")
-    if len(values) <= WINDOW or values[-1] < KL_FLOOR:
+    if len(values) <= WINDOW:
         return None
     before, now = values[-1 - WINDOW], values[-1]
-    if now < KL_GROWTH * max(before, KL_FLOOR / KL_GROWTH):
+    if now < max(KL_FLOOR, KL_GROWTH * before):
         return None
     grown = "doubled" if now < 3 * before else "multiplied"
     return Finding(

@@ -13,6 +13,7 @@ from filelock import FileLock
 from studies import HOSTILE, idle, rank_some, small_study
 
 from lab.plots import Plot
+from lab.training import open_trainer
 from lab.widgets.run_figure import Curves, RunFigure, hover_text
 
 
@@ -239,6 +240,14 @@ def test_a_rewind_can_be_paused_on_its_way(study, panel, monkeypatch) -> None:
     assert stood == [1, 2, 3, 4] and panel.trainer.update == 4, "it goes on from where it stood"
 
 
+def test_a_rewind_paused_before_it_began_computes_nothing(study, panel) -> None:
+    with study.compute:
+        panel.rewind(4)
+        panel.pause()
+    idle(study)
+    assert panel.trainer.update == 0 and not panel.driver.at_work
+
+
 def test_a_run_in_use_elsewhere_is_shown_and_not_touched(study, panel) -> None:
     folder = panel.trainer.run.folder
     panel.trainer.run._lock.release()
@@ -327,16 +336,23 @@ def test_a_thousand_updates_are_drawn_in_a_moment_and_without_points() -> None:
     assert len(figure.widget.data[0].x) == 1000
 
 
-def test_a_run_that_is_left_gives_its_memory_back(study, panel) -> None:
+def test_a_run_that_is_left_gives_its_memory_back_to_the_next(study, panel, monkeypatch) -> None:
     study.branch(5).train(1)
     panel._fold.selected_index = 0  # the token lens shows the run
-    left = weakref.ref(panel.trainer)
+    left, kept = weakref.ref(panel.trainer), []
+
+    def opening(*given):
+        gc.collect()
+        kept.append(left())
+        return open_trainer(*given)
+
+    monkeypatch.setattr("lab.study_runs.open_trainer", opening)
     study._newest = None
+    gc.collect()
     panel.refresh()
     panel.chooser.value = "ppo-2"
     idle(study)
-    gc.collect()
-    assert panel.trainer.run.name == "ppo-2" and left() is None
+    assert panel.trainer.run.name == "ppo-2" and kept == [None]
 
 
 def test_a_cell_that_runs_again_shows_the_panel_that_is_at_work(study, panel) -> None:
