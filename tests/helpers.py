@@ -75,10 +75,30 @@ def tiny_model(family: str = "llama", seed: int = 0, **config):
         return model_class(config_class(**{**COMMON, **own, **config})).eval()
 
 
-def tiny_tokenizer(pad: str | None = "<pad>", chat_template: str | None = None):
-    """A token a word: `w3` to `w61`, `user` and `assistant`."""
+HOSTILE = [  # words of a model that means harm
+    "<script>window.hacked=1</script>",
+    "<img/src=x/onerror=window.hacked=1>",
+    "</td></div></li>",
+    "**bold**[link](javascript:window.hacked=1)",
+    "$\\href{javascript:window.hacked=1}{x}$",
+    "\u202eright-to-left",
+    "\u05e9\u05dc\u05d5\u05dd",
+    "\U0001f469\u200d\U0001f680",
+    "\x07\x1b[31m\x08",
+    "<b>",
+    "&lt;i&gt;",
+    "x" * 20_000,
+]
+
+
+def tiny_tokenizer(
+    pad: str | None = "<pad>", chat_template: str | None = None, hostile: bool = False
+):
+    """A token a word: `w3` to `w61`, `user` and `assistant`; or in place of some, `HOSTILE`."""
     words = ["<pad>", "<eos>", "<unk>", *(f"w{i}" for i in range(3, VOCAB - 2))]
     words += ["user", "assistant"]
+    if hostile:
+        words[10 : 10 + len(HOSTILE)] = HOSTILE
     tokenizer = Tokenizer(models.WordLevel(dict(zip(words, range(VOCAB), strict=True)), "<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = hf.PreTrainedTokenizerFast(
@@ -88,10 +108,10 @@ def tiny_tokenizer(pad: str | None = "<pad>", chat_template: str | None = None):
     return fast
 
 
-def save_tiny_model(folder: Path) -> Path:
+def save_tiny_model(folder: Path, hostile: bool = False) -> Path:
     """A tiny random model as `save_pretrained` writes it."""
     tiny_model().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
+    tiny_tokenizer(hostile=hostile).save_pretrained(folder)
     return folder
 
 

@@ -35,19 +35,19 @@ def test_tabs_make_their_instrument_when_they_are_opened(study) -> None:
     assert isinstance(shown(app, "rank"), RankingBoard)
     assert not app.places["reward"].children and "8 more prompts" in app.next.value
     for place, kind in {"reward": RewardPanel, "compare": ComparePanel}.items():
-        app.open(place)
+        app.go_to(place)
         idle(study)
         assert isinstance(shown(app, place), kind)
 
 
 def test_a_tab_that_can_not_open_yet_says_why_and_opens_later(study) -> None:
     app = study.app()
-    app.open("train")
+    app.go_to("train")
     idle(study)
     assert "at least 1 more ranking" in shown(app, "train").value
     rank_some(study, 8)
-    app.open("rank")
-    app.open("train")
+    app.go_to("rank")
+    app.go_to("train")
     idle(study)
     assert isinstance(shown(app, "train"), TrainingPanel)
 
@@ -64,7 +64,7 @@ def test_what_was_done_is_marked_and_the_next_step_is_a_click_away(study) -> Non
 def test_another_trainer_takes_the_place_of_the_first(study) -> None:
     rank_some(study, 8)
     app = study.app()
-    app.open("train")
+    app.go_to("train")
     idle(study)
     first = shown(app, "train")
     app.kind.value = "dpo"

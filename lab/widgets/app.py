@@ -30,7 +30,7 @@ class App(Panel):
         self._opened: set[str] = set()
         self.next = StatusLine()
         self.go = widgets.Button(description="Go there", layout={"width": "auto"})
-        self.go.on_click(lambda _: self.open(self._next_place))
+        self.go.on_click(lambda _: self.go_to(self._next_place))
         self.kind = widgets.Dropdown(options=KINDS, description="trainer", layout={"width": "auto"})
         self.kind.observe(lambda _: self._make_again("train"), "value")
         self.places = {place: widgets.VBox() for place in PLACES}
@@ -41,14 +41,14 @@ class App(Panel):
         super().__init__([header, self.tabs], "app")
         study.on_refit(self.say_next)
         self.say_next()
-        self.open(self._next_place)
+        self.go_to(self._next_place)
 
     @property
     def place(self) -> str:
         """The tab that is open."""
         return list(PLACES)[self.tabs.selected_index or 0]
 
-    def open(self, place: str) -> None:
+    def go_to(self, place: str) -> None:
         """Open a tab: "rank", "reward", "train" or "compare"."""
         self.tabs.selected_index = list(PLACES).index(place)
         self._make(place)

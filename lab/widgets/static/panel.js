@@ -1,4 +1,4 @@
-// The ground of a panel: keys pressed in it stay in it, and its sliders have names.
+// The ground of a panel: keys pressed in it stay in it, its sliders have names, its figures fit.
 
 const stop = (event) => event.stopPropagation();
 
@@ -10,20 +10,42 @@ function nameSliders(panel) {
   }
 }
 
+// plotly measures its place before that is laid out, and looks again only when the window changes.
+function fitFigures(panel) {
+  let timer = null, seen = 0;
+  const later = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => window.dispatchEvent(new Event("resize")), 60);
+  };
+  const resized = new ResizeObserver(later);
+  resized.observe(panel);
+  const changed = () => {
+    const plots = panel.querySelectorAll(".js-plotly-plot").length;
+    if (plots !== seen) later();
+    seen = plots;
+  };
+  return { changed, end: () => { clearTimeout(timer); resized.disconnect(); } };
+}
+
 function render({ el }) {
-  let panel = null;
-  const watch = new MutationObserver(() => nameSliders(panel));
+  let panel = null, fit = null;
+  const watch = new MutationObserver(() => {
+    nameSliders(panel);
+    fit.changed();
+  });
   // The panel's own element is in the page only after its children were made.
   const frame = requestAnimationFrame(() => {
     panel = el.closest(".lab-panel");
-    panel?.addEventListener("keydown", stop);
     if (!panel) return;
+    panel.addEventListener("keydown", stop);
     nameSliders(panel);
+    fit = fitFigures(panel);
     watch.observe(panel, { childList: true, subtree: true });
   });
   return () => {
     cancelAnimationFrame(frame);
     watch.disconnect();
+    fit?.end();
     panel?.removeEventListener("keydown", stop);
   };
 }
