@@ -9,6 +9,14 @@ INK, GRID = "#7a7f87", "rgba(128, 128, 128, 0.25)"
 BLUE, ORANGE, GREEN = "#3b82c4", "#d9822b", "#3a9a5b"
 
 
+def new_figure(figure: go.Figure | None = None) -> go.FigureWidget:
+    """A figure, empty or of what is given, as wide as its place: `static/panel.js` says when that
+    changes, and a figure that is responsive listens."""
+    widget = go.FigureWidget(figure)
+    widget._config = widget._config | {"responsive": True, "displaylogo": False}
+    return widget
+
+
 def style(figure: go.FigureWidget, height: int) -> None:
     """Transparent ground, grey ink, a legend on top."""
     figure.update_layout(

@@ -73,7 +73,7 @@ def row_html(row: dict, driven: bool) -> str:
     numbers = [
         str(row["updates"]),
         "" if row["score"] is None else f"{row['score']:+.2f}",
-        "" if row["kl"] is None else f"{row['kl']:.1f}",
+        "" if row["kl"] is None else f"{row['kl']:z.1f}",  # z: no minus before a zero
         f"{row['megabytes']:.0f}" if row["megabytes"] >= 10 else f"{row['megabytes']:.1f}",
     ]
     cells = "".join(f"<td>{html.escape(w)}</td>" for w in words)
