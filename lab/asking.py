@@ -34,7 +34,7 @@ class Asking:
     def upcoming(self: RankingSession) -> list[str]:
         """Prompts this rater has not judged, in the order in which they come at random."""
         judged = {r.prompt for r in self.done}
-        return [p for p in self.study.completions.order() if p not in judged]
+        return [p for p in self.study.completions.order(self.split) if p not in judged]
 
     def ready(self: RankingSession) -> list[str]:
         """Upcoming prompts whose completions are already there."""
@@ -46,7 +46,11 @@ class Asking:
         upcoming = self.upcoming()
         if not upcoming or not self._draws_anew():
             return upcoming[:count]
-        done, order, seed = len(self.done), self.study.completions.order(), self.study.seed
+        done, order, seed = (
+            len(self.done),
+            self.study.completions.order(self.split),
+            self.study.seed,
+        )
         drawn = [drawn_at(seed, done + i, order, upcoming) for i in range(count)]
         return list(dict.fromkeys(drawn + upcoming))[:count]
 

@@ -91,15 +91,18 @@ class Completions:
             features = read(trunk, prompts, [list(c.token_ids) for c in chunk])
             store.add_features([c.id for c in chunk], trunk.extractor, features.cpu())
 
-    def order(self) -> list[str]:
-        """The prompts that may be ranked and trained on, in the study's seeded order."""
-        prompts = [p.text for p in self.study.prompts if p.split == "train"]
+    def order(self, split: str = "train") -> list[str]:
+        """The prompts that may be ranked and trained on, or those held out, in the study's seeded
+        order."""
+        prompts = [p.text for p in self.study.prompts if p.split == split]
         shuffle = np.random.default_rng([self.study.seed, 0]).permutation(len(prompts))
         return [prompts[i] for i in shuffle]
 
     def pool_prompts(self) -> list[str]:
-        """The prompts that PPO answers: the first of the order, and those ranked."""
-        return list(dict.fromkeys(self.order()[:POOL] + self.study.store.judged()))
+        """The prompts that PPO answers: the first of the order, and those ranked; none held out."""
+        held_out = set(self.order("heldout"))
+        judged = [p for p in self.study.store.judged() if p not in held_out]
+        return list(dict.fromkeys(self.order()[:POOL] + judged))
 
     def pool(self, on_chunk: Callable[[int], None] | None = None) -> list[str]:
         """`pool_prompts()`, once each has the reference's completions that give its offset."""

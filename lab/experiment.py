@@ -183,9 +183,10 @@ class Experiment(StudyRuns, Instruments):
         k: int = 4,
         ask: str = "random",
         repeats: float = 0.0,
+        heldout: bool = False,
     ) -> RankingSession:
         """A session of ranking, without the board."""
-        return RankingSession(self, rater, policy, k, ask, repeats)
+        return RankingSession(self, rater, policy, k, ask, repeats, heldout)
 
     @cached_property
     def reward_model(self) -> RewardModel:

@@ -27,6 +27,7 @@ class Instruments:
         rater: str | None = None,
         ask: str = "random",
         repeats: float = 0.0,
+        heldout: bool = False,
     ) -> RankingBoard:
         """The board on which a person ranks completions; see `RankingSession` for what is asked.
 
@@ -37,7 +38,7 @@ class Instruments:
         """
         from .widgets import RankingBoard
 
-        session = self.session(rater or last_rater(self.store), policy, k, ask, repeats)
+        session = self.session(rater or last_rater(self.store), policy, k, ask, repeats, heldout)
         board = RankingBoard(session, rankings)
         if policy == "reference":
             self.completions.fill_pool_ahead()

@@ -60,6 +60,8 @@ class RankingSession(Asking):
             least sure, and RANDOM_SHARE of them at random to measure by.
         repeats: the share of questions that ask an earlier one again, unannounced, with the
             completions in another order. Their answers train nothing.
+        heldout: ask the prompts that are held out: their rankings measure the reward model, and
+            train nothing.
     """
 
     def __init__(
@@ -70,11 +72,13 @@ class RankingSession(Asking):
         k: int = 4,
         ask: str = "random",
         repeats: float = 0.0,
+        heldout: bool = False,
     ) -> None:
         if not 2 <= k <= 9:
             raise LabError(f"k={k}: rank from 2 to 9 completions at a time.")
         check_asking(ask, repeats)
         self.study, self.k, self.repeats = study, k, repeats
+        self.split = "heldout" if heldout else "train"
         self.policy = study.policy_name(policy)
         self.started = time.monotonic()
         self.guess: Guess | None = None  # of the last ranking

@@ -366,3 +366,15 @@ def test_counting_what_was_done_reads_only_what_is_new(study) -> None:
     start = time.perf_counter()
     assert len(session.done) == 400
     assert time.perf_counter() - start < 0.05
+
+
+def test_held_out_prompts_are_asked_when_wanted_and_train_nothing(study) -> None:
+    held_out = {p.text for p in study.prompts if p.split == "heldout"}
+    rank_some(study, 4)
+    session = study.session(heldout=True)
+    assert set(session.upcoming()) == held_out
+    session.simulate(lambda prompt, text: -len(text), 2)
+    accuracies = study.reward_model.accuracies
+    assert accuracies.heldout.count > 0 and accuracies.rankings == 6
+    assert not held_out & set(study.completions.pool_prompts())
+    assert not held_out & set(study.session().upcoming())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 
 from studies import HOSTILE, idle, rank_some, small_study
@@ -197,16 +196,10 @@ def test_all_taken_back_leaves_an_empty_panel(study) -> None:
     assert panel.extremes.value == panel.kinds.value == panel.surprises.value == ""
 
 
-def test_held_out_accuracy_comes_the_way_the_panel_says(study, tmp_path, model) -> None:
+def test_held_out_accuracy_comes_the_way_the_panel_says(study) -> None:
     rank_some(study, 6)
-    assert "prompts.jsonl" in study.reward().notes.value
-    path = study.folder / "prompts.jsonl"
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    held = [r.prompt for r in study.store.rankings()[:2]]
-    rows = [r | {"split": "heldout"} if r["prompt"] in held else r for r in rows]
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows), "utf-8")
-    again = small_study(tmp_path, model, prompts=None)
-    again.refit()
-    panel = again.reward()
-    assert "prompts.jsonl" not in panel.notes.value
+    panel = study.reward()
+    assert "study.rank(heldout=True)" in panel.notes.value
+    study.session(heldout=True).simulate(lambda prompt, text: -len(text), 2)
+    assert "study.rank(heldout=True)" not in panel.notes.value
     assert "Held-out prompts:" in panel.status.value and panel.plots.lines["heldout"][0].visible

@@ -205,7 +205,7 @@ class RankingBoard(BoardView):
     def _count(self) -> None:
         ranked = [r for r in self.session.done if r.tiers is not None]
         self.done = len(ranked)
-        self.asking = words.asking(self.session.ask, ranked)
+        self.asking = words.asking(self.session.ask, ranked, self.session.split == "heldout")
         self.pace = words.pace(self.session.seconds)
         if self.earlier:
             self.list_earlier()

@@ -30,8 +30,10 @@ def pace(seconds: float | None) -> str:
     return f"about {seconds:.0f} s each" if seconds >= 1 else "under 1 s each"
 
 
-def asking(ask: str, ranked: Sequence[Ranking]) -> str:
+def asking(ask: str, ranked: Sequence[Ranking], heldout: bool = False) -> str:
     """What the way of asking means for the accuracy."""
+    if heldout:
+        return "Held-out prompts: your rankings measure the reward model, and train nothing."
     ranked = [r for r in ranked if r.repeats is None]
     drawn = sum(r.selection == "random" for r in ranked)
     said = f"{RANDOM_SHARE:.0%} of the questions still come at random. " if ask == "unsure" else ""

@@ -36,8 +36,7 @@ NOTES = (
 )
 HOW_TO_HOLD_OUT = (
     "No held-out accuracy yet: it is measured on rankings of held-out prompts, which never train. "
-    'To have some, set "split" to "heldout" for some ranked prompts in the prompts.jsonl of the '
-    "study's folder, and open the study again. "
+    "study.rank(heldout=True) asks them. "
 )
 
 
