@@ -79,6 +79,9 @@ def jupyterlab(root: Path, scratch: Path, **environment: str) -> Iterator[str]:
         port = s.getsockname()[1]
     env = os.environ | {f"JUPYTER_{k}_DIR": str(scratch / k) for k in ("CONFIG", "RUNTIME")}
     env |= {f"JUPYTERLAB_{k}_DIR": str(scratch / k) for k in ("SETTINGS", "WORKSPACES")}
+    news = scratch / "SETTINGS" / "@jupyterlab" / "apputils-extension"
+    news.mkdir(parents=True)  # else it asks about news, above what is to be seen
+    (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
     command = [*jupyterlab_command(root, port), "--no-browser", "--IdentityProvider.token="]
     command.append("--LabApp.expose_app_in_browser=True")
     with (scratch / "server.log").open("w") as log:

@@ -84,8 +84,10 @@ def laboratory(
     cells: Sequence[str],
     prompts: Sequence[str] | None = None,
     rankings: int = 0,
+    opening: str | None = None,
 ) -> Iterator[Laboratory]:
-    """JupyterLab with a notebook whose first cell opens a study; it has been run."""
+    """JupyterLab with a notebook whose first cell opens a study; it has been run. `opening` takes
+    the place of that cell."""
     folders = {name: tmp_path / name for name in ("root", "runs", "scratch")}
     for folder in folders.values():
         folder.mkdir()
@@ -93,7 +95,7 @@ def laboratory(
     first = OPEN.format(model=model, prompts=list(prompts))
     if rankings:
         first += "\n" + RANK_SOME.format(count=rankings)
-    write_notebook(folders["root"] / NAME, [first, *cells])
+    write_notebook(folders["root"] / NAME, [opening or first, *cells])
     environment = {"LAB_RUNS": str(folders["runs"]), "LAB_RATER": ""}
     with (
         jupyterlab(folders["root"], folders["scratch"], **environment) as address,

@@ -204,3 +204,13 @@ def test_rewind_to_update_5_of_10_branch_and_come_back_after_a_restart(
         page.wait_for_timeout(1_000)
         assert curves(lab) == both
         assert "kl_coef = 0.01" in page.locator(".lab-runs").text_content()
+
+        page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+        page.reload()  # a closed tab, opened again
+        page.locator(".lab-runs").wait_for(timeout=60_000)
+        page.wait_for_timeout(2_000)
+        assert curves(lab) == both
+        click("Step")
+        lab.says("Update 11")
+        page.wait_for_timeout(1_000)
+        assert curves(lab)["KL to the reference"] == 11
