@@ -104,17 +104,23 @@ class Trainer(Travel):
             )
         self.settings = replace(self.settings, **settings)
 
-    def step(self) -> Row:
+    def step(self, on_recorded: Callable[[Row], None] | None = None) -> Row:
         """One update. Returns its metrics, TRL's names.
 
         An update is all or nothing: where it fails, everything is as it was before. After a rewind
-        the updates that are recorded come again, the same as before.
+        the updates that are recorded come again, the same as before. `on_recorded` gets the metrics
+        before a checkpoint is written, which may take a second.
 
         Raises:
             TrainingStopped: a score, loss or gradient was not finite.
         """
         with self.lock:
-            return self._step()
+            metrics = self._step()
+            if on_recorded:
+                on_recorded(metrics)
+            if self.update % CHECKPOINT_EVERY == 0:
+                self.save()
+        return metrics
 
     def _step(self) -> Row:
         start, before = time.perf_counter(), self.update
@@ -146,8 +152,6 @@ class Trainer(Travel):
         self.last_samples = samples
         if again:
             self._settle()
-        if self.update % CHECKPOINT_EVERY == 0:
-            self.save()
         return metrics
 
     def train(

@@ -70,8 +70,8 @@ class RunDriver:
             self.total = self.to_go
             fresh, self.at_work = not self.at_work, True
         self._tell()
+        self._say("The update is under way…")
         if fresh:
-            self._say("The update is under way…")
             self.study.runner.submit(self._update, TRAINING, self._stop)
 
     def pause(self) -> None:
@@ -138,15 +138,8 @@ class RunDriver:
         if self.trainer is None:  # opening it failed; what was missing may be there now
             self._open()
         with self.study.compute:
-            metrics = self.trainer.step()
-        if self.goal and self.goal.reached(metrics):
-            self.to_go = 1
-        with self._lock:
-            self.to_go = max(0, self.to_go - 1)
-            more = self.to_go > 0
-        self._show(metrics)
-        self._tell()
-        if more:
+            metrics = self.trainer.step(self._ended)
+        if self.to_go:
             urgent = TRAINING if self.back_to is None else NOW
             self.study.runner.submit(self._update, urgent, self._stop)
             return
@@ -155,6 +148,14 @@ class RunDriver:
         rewound = self.back_to is not None
         self._rest()
         self._show(None if rewound else metrics)
+
+    def _ended(self, metrics: dict) -> None:
+        """An update is recorded; a checkpoint may still have to be written."""
+        with self._lock:
+            reached = self.goal is not None and self.goal.reached(metrics)
+            self.to_go = 0 if reached else max(0, self.to_go - 1)
+        self._show(metrics)
+        self._tell()
 
     def _approach(self) -> None:
         with self.study.compute:
