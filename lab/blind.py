@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import BadSetting, NotReady
-from .variants import default_names
+from .variants import default_names, distinct
 from .votes import Vote, Votes, Winner
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class BlindTest:
         prompts: the held-out ones unless given.
 
     Raises:
-        BadSetting: fewer than two names, or no prompts.
+        BadSetting: fewer than two different variants, or no prompts.
+        LabError: there is nothing of one of the names.
         NotReady: there is no run yet to draw beside the reference.
     """
 
@@ -65,11 +66,12 @@ class BlindTest:
                 "There is no aligned policy yet to vote on: take some PPO steps first, or name two "
                 "variants, such as reference and best-of-8."
             )
-        self.names = list(dict.fromkeys(names or default_names(study)))
+        names = default_names(study) if names is None else list(names)
+        self.names = distinct(study, names)
         if len(self.names) < 2:
-            raise BadSetting(f"variants={self.names}: a vote needs two different ones at least.")
+            raise BadSetting(f"variants={names}: a blind vote needs two different ones at least.")
         self.study, self.votes, self.rater = study, Votes(study.store), rater
-        self.prompts = list(prompts or heldout(study))
+        self.prompts = list(prompts or study.heldout)
         if not self.prompts:
             raise BadSetting("There are no held-out prompts: give some of your own.")
         self.seed = study.seed if seed is None else seed
@@ -149,8 +151,3 @@ class BlindTest:
                 self.current = Duel(vote.prompt, vote.variants, vote.texts, sampling)
                 self._shown = time.monotonic()
             return vote
-
-
-def heldout(study: Experiment) -> list[str]:
-    """The prompts that neither rankings nor training have seen."""
-    return [p.text for p in study.prompts if p.split == "heldout"]

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import statistics
-from .blind import heldout
-from .compare import Answers, Comparison, join, judge_of
+from .compare import EVALUATION, Answers, Comparison, join, judge_of
 from .errors import BadSetting
 from .statistics import Estimate
+from .variants import distinct
 
 if TYPE_CHECKING:
     from .experiment import Experiment
     from .raters import Rater, Utility
     from .variants import Tell, Variant
-
-SEED = 1_000_003  # evaluation has random numbers of its own
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,7 @@ class Bulk:
     Raises:
         NotReady: the reward model is to judge, and there is none.
         BadSetting: there are no prompts, or `count` is not from 1 to 64.
+        LabError: there is nothing of one of the names.
     """
 
     study: Experiment
@@ -77,8 +76,8 @@ class Bulk:
     def __post_init__(self) -> None:
         if not 1 <= self.count <= 64:
             raise BadSetting(f"count={self.count}: give a number from 1 to 64.")
-        self.names = list(dict.fromkeys(["reference", *self.names]))
-        self.prompts = list(self.prompts or heldout(self.study))
+        self.names = distinct(self.study, ["reference", *self.names])
+        self.prompts = list(self.prompts or self.study.heldout)
         if not self.prompts:
             raise BadSetting("There are no held-out prompts: give some of your own.")
         self.asked = [p for p in self.prompts for _ in range(self.count)]
@@ -94,7 +93,7 @@ class Bulk:
         for name in self.names:
             variant = self.study.variant(name, tell)
             parts: list[Answers] = []
-            chunks = variant.chunks(self.asked, seed=self.study.seed + SEED)
+            chunks = variant.chunks(self.asked, seed=self.study.seed + EVALUATION)
             while (part := self._next(chunks)) is not None:
                 parts.append(part)
                 self.done += len(part.prompts)

@@ -11,12 +11,13 @@ import numpy as np
 
 from .compare import OnText, judging_head
 from .errors import BadSetting
+from .variants import distinct
 
 if TYPE_CHECKING:
     from .compare import Answers
     from .experiment import Experiment
     from .trunk import Trunk
-    from .variants import Tell
+    from .variants import Tell, Variant
 
 
 @dataclass
@@ -52,11 +53,12 @@ class Columns:
     """Columns that are filled one at a time, so that each is a short job.
 
     Args:
-        names: variants, see `lab.variants`.
+        names: variants, see `lab.variants`; each has one column.
         count: answers in a column; row i of every column has the same random numbers.
 
     Raises:
-        BadSetting: there are no names, one comes twice, or `count` is out of range.
+        BadSetting: there are no names, or `count` is out of range.
+        LabError: there is nothing of one of the names.
     """
 
     def __init__(
@@ -69,21 +71,22 @@ class Columns:
         temperature: float | None = None,
         max_new_tokens: int | None = None,
     ) -> None:
-        if not names or len(set(names)) < len(names):
-            raise BadSetting(f"variants={list(names)}: give at least one, each of them once.")
+        if not names:
+            raise BadSetting("There are no variants: give at least one, such as reference.")
         if not 1 <= count <= 16:
             raise BadSetting(f"count={count}: give a number from 1 to 16.")
         self.study, self.prompt, self.count = study, prompt, count
         self.how = {"seed": seed, "temperature": temperature, "max_new_tokens": max_new_tokens}
-        self.columns = [Column(name, name) for name in names]
+        self.columns = [Column(name, name) for name in distinct(study, names)]
         self.baseline = ""
 
-    def open(self, place: int, tell: Tell | None = None) -> None:
+    def open(self, place: int, tell: Tell | None = None) -> Variant:
         """Load the variant of a column, so that it has its exact name."""
         column = self.columns[place]
         variant = self.study.variant(column.name, tell)
         column.name, column.title = variant.name, variant.title
         column.trunk = variant.policy.trunk
+        return variant
 
     def fill(self, place: int, tell: Tell | None = None, on_text: OnText | None = None) -> Column:
         """Let a variant answer. Columns are filled from the first on.
@@ -93,8 +96,7 @@ class Columns:
             on_text: called after each token with the texts so far.
         """
         column = self.columns[place]
-        self.open(place, tell)
-        variant = self.study.variant(column.name, tell)
+        variant = self.open(place, tell)
         column.said = said = variant.answer([self.prompt] * self.count, on_text=on_text, **self.how)
         column.answers = [Cell(*row) for row in zip(said.texts, said.finished, strict=True)]
         if place:
@@ -129,7 +131,7 @@ def side_by_side(
 ) -> dict[str, list[dict]]:
     """See `Experiment.side_by_side`."""
     columns = Columns(study, prompt, names, count, seed, *how)
-    for place in range(len(names)):
+    for place in range(len(columns.columns)):
         columns.fill(place)
     columns.judge()
     return {

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 OnText = Callable[[list[str]], None]
 CHUNK = 64  # rows sampled together: larger products use the processor better
+EVALUATION = 1_000_003  # added to a study's seed: evaluation has random numbers of its own
 
 
 @dataclass
@@ -197,7 +198,7 @@ def measure(
     """See `Experiment.measure`."""
     aligned = study.aligned
     judge, _ = judge_of(study, rater)
-    prompts = [p.text for p in study.prompts if p.split == "heldout" for _ in range(count)]
+    prompts = [prompt for prompt in study.heldout for _ in range(count)]
     total, found = 2 * len(prompts), []
     with study.compute:
         for policy in (study.reference, aligned):
@@ -208,7 +209,7 @@ def measure(
                     policy,
                     prompts,
                     reference=study.reference,
-                    seed=study.seed + 1_000_003,
+                    seed=study.seed + EVALUATION,
                     max_new_tokens=study.max_new_tokens,
                     temperature=study.temperature,
                     on_chunk=tell,

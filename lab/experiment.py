@@ -141,6 +141,11 @@ class Experiment(StudyRuns, Instruments):
             f"{runs} run{'s' * (runs != 1)}, in {self.folder}"
         )
 
+    @property
+    def heldout(self) -> list[str]:
+        """The prompts that measure and never train, in the order of the file."""
+        return [p.text for p in self.prompts if p.split == "heldout"]
+
     # The model
 
     @cached_property

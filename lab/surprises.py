@@ -25,7 +25,8 @@ class Surprise:
         ranking: the id of the ranking.
         chosen: the text that the rater preferred.
         rejected: the text that the model had expected to win.
-        probability: how sure of that it was, calibrated, before the ranking was given.
+        probability: how sure of that it was. The margin is from before the ranking was given; the
+            temperature that makes it a probability is today's, fitted to these same pairs.
     """
 
     ranking: int

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .policy import Policy
     from .reward import RewardHead
 
-KEPT = 3  # policies in memory beside those of trainers; a top of SmolLM2 takes 0.11 GB
+IN_MEMORY = 3  # policies beside those of trainers; a top of SmolLM2 takes 0.11 GB
 Tell = Callable[[str], None]
 
 
@@ -46,8 +46,9 @@ class Variant:
 
     @property
     def title(self) -> str:
-        """The name, and of a run that it is aligned."""
-        return f"aligned: {self.name}" if "@" in self.name and self.is_native else self.name
+        """The name, and of a run that it is aligned; one of SFT is not, and goes by its name."""
+        is_run = "@" in self.name and self.is_native
+        return f"aligned: {self.name}" if is_run and not self.name.startswith("sft-") else self.name
 
     @property
     def is_native(self) -> bool:
@@ -144,6 +145,39 @@ def default_names(study: Experiment) -> list[str]:
     return ["reference", *study.runs[-1:]]
 
 
+def exact_name(study: Experiment, name: str) -> str:
+    """A variant's name with the update that a run stands at now: "ppo-1" is "ppo-1@6".
+
+    Raises:
+        LabError: there is nothing of that name; says what there is.
+    """
+    name = name.strip()
+    if name == "reference":
+        return name
+    if match := re.fullmatch(r"best-of-(\d{1,9})", name):
+        return f"best-of-{int(match[1])}"
+    if name.startswith("model:"):
+        return f"model:{name.removeprefix('model:').strip()}"
+    match = re.fullmatch(r"([^@]+)(?:@(\d{1,9}))?", name)
+    if not match or match[1] not in study.runs:
+        raise LabError(f"There is nothing named {name!r}. There is: {', '.join(names(study))}.")
+    update = study.run_record(match[1]).last if match[2] is None else int(match[2])
+    return f"{match[1]}@{update}"
+
+
+def distinct(study: Experiment, names: Sequence[str]) -> list[str]:
+    """Names of different variants, in order: of two that mean the same one now, the first stays.
+    A run without an update stays as it is, so that it still means the newest when it is opened.
+
+    Raises:
+        LabError: there is nothing of one of the names.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        found.setdefault(exact_name(study, name), name.strip())
+    return list(found.values())
+
+
 def open_variant(study: Experiment, name: str, tell: Tell | None = None) -> Variant:
     """A variant by its name. A few policies are kept in memory, those asked for last.
 
@@ -154,21 +188,23 @@ def open_variant(study: Experiment, name: str, tell: Tell | None = None) -> Vari
         LabError: there is nothing of that name; says what there is.
         NotReady: best of n needs a reward model.
     """
-    name = name.strip()
     tell = tell or (lambda words: None)
-    if match := re.fullmatch(r"best-of-(\d+)", name):
-        return open_best_of_n(study, int(match[1]))
-    if name == "reference":
-        return Variant(study, name, study.reference)
+    exact = exact_name(study, name)
+    if exact.startswith("best-of-"):
+        return open_best_of_n(study, int(exact.removeprefix("best-of-")))
+    if exact == "reference":
+        return Variant(study, exact, study.reference)
     with study.compute:
-        if name.startswith("model:"):
-            return Variant(study, name, kept(study, name, lambda: open_model(study, name, tell)))
-        run, _, update = name.partition("@")
-        if run not in study.runs or not (update.isdigit() or name == run):
-            raise LabError(f"There is nothing named {name!r}. There is: {', '.join(names(study))}.")
-        at = int(update) if update else newest_update(study, run)
-        exact = f"{run}@{at}"
-        return Variant(study, exact, kept(study, exact, lambda: policy_at(study, run, at, tell)))
+        if exact.startswith("model:"):
+            policy = from_memory(study, exact, lambda: open_model(study, exact, tell))
+            return Variant(study, exact, policy)
+        exact = exact_name(study, name)  # the run may have gone on while this waited
+        run, _, update = exact.partition("@")
+        created = study.run_record(run).config.get("created")  # a deleted run's name comes again
+        policy = from_memory(
+            study, f"{exact} of {created}", lambda: policy_at(study, run, int(update), tell)
+        )
+        return Variant(study, exact, policy)
 
 
 def open_best_of_n(study: Experiment, n: int) -> BestOfN:
@@ -190,24 +226,17 @@ def open_model(study: Experiment, name: str, tell: Tell) -> Policy:
     from .policy import Policy
 
     tell(f"Loading {name}…")
-    folder = catalog.fetch(name.removeprefix("model:").strip(), progress=False)
+    folder = catalog.fetch(name.removeprefix("model:"), progress=False)
     return Policy.load(folder.path, 1, study.device, folder.chat_template)
 
 
-def newest_update(study: Experiment, run: str) -> int:
-    """The newest update that a run has recorded."""
-    from .runs import Run
-
-    return Run(study.folder / run).last
-
-
-def kept(study: Experiment, name: str, make: Callable[[], Policy]) -> Policy:
+def from_memory(study: Experiment, key: str, make: Callable[[], Policy]) -> Policy:
     """A policy from memory; else a new one, for which the one unused for the longest goes."""
     policies = study.policies
-    policy = policies.pop(name, None)
+    policy = policies.pop(key, None)
     if policy is None:
-        while len(policies) >= KEPT:
+        while len(policies) >= IN_MEMORY:
             policies.popitem(last=False)
         policy = make()
-    policies[name] = policy
+    policies[key] = policy
     return policy

@@ -29,8 +29,9 @@ class Vote:
         variants: names of those who gave the answers, see `lab.variants`.
         winner: "a", "b", "tie", or "bad" where neither is any good.
         seconds: from showing to the vote.
-        sampling: seed, temperature and max_new_tokens of the answers; and `revealed` where the
-            rater had seen the names, since an earlier vote was taken back.
+        sampling: seed, temperature and max_new_tokens of the answers; `finished`, which of the two
+            ended by themselves (both, where it is not said); and `revealed` where the rater had
+            seen the names, since an earlier vote was taken back.
     """
 
     prompt: str

@@ -238,7 +238,16 @@ def test_scores_are_relative_to_the_reference(trained):
     assert alone.baseline == "the average answer of ppo-1@2 to this prompt"
 
 
-@pytest.mark.parametrize("names", [[], ["reference", "reference"]])
-def test_columns_need_different_names(study, names):
-    with pytest.raises(BadSetting, match="variants="):
-        Columns(study, "w20", names)
+def test_columns_need_a_name(study):
+    with pytest.raises(BadSetting, match="no variants"):
+        Columns(study, "w20", [])
+
+
+def test_a_run_by_two_names_has_one_column_and_one_row(trained):
+    names = ["ppo-1", "reference", "ppo-1@2", "reference"]
+    assert [c.name for c in Columns(trained, "w20", names).columns] == ["ppo-1", "reference"]
+    columns = trained.side_by_side("w20", count=1, variants=names)
+    assert list(columns) == ["aligned: ppo-1@2", "reference"]
+    bulk = Bulk(trained, names, count=1)
+    rows = bulk.run()
+    assert len(bulk.names) == len(rows) == 2 and bulk.done == bulk.total

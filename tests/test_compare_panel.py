@@ -102,6 +102,24 @@ def test_stop_ends_the_writing_and_keeps_what_is_there(trained, monkeypatch) -> 
     assert len(panel.answers.columns[1]["answers"]) == 3, "a new start is not stopped"
 
 
+def test_stop_ends_the_computing_of_an_update_again(trained) -> None:
+    trained.trainer().train(3)  # and there are no checkpoints after 1 to 3
+    panel, said = trained.compare(), []
+    panel.variants[0].value, panel.variants[1].value = "ppo-1@3", ""
+
+    def stop_at_the_first(change: dict) -> None:
+        said.append(change["new"])
+        if "computed update 1 of 3" in change["new"]:
+            panel.stop_button.click()
+
+    panel.status.observe(stop_at_the_first, "value")
+    panel.compare()
+    idle(trained)
+    assert any("computed update 1 of 3" in words for words in said)
+    assert not any("computed update 2 of 3" in words for words in said)
+    assert "Stopped" in said[-1] and not panel.button.disabled
+
+
 def test_where_an_answer_parts_is_marked_and_a_twin_is_named(trained) -> None:
     panel = trained.compare()
     for box, name in zip(panel.variants, ["reference", "ppo-1", "ppo-1@0"], strict=False):
@@ -122,6 +140,7 @@ def test_a_wrong_name_or_no_prompt_is_an_alert(trained) -> None:
     panel.compare()
     idle(trained)
     assert 'role="alert"' in panel.status.value and "There is: reference" in panel.status.value
+    panel.variants[1].value = "ppo-1"
     panel.prompt.value = " "
     panel.compare()
     assert "Type a prompt" in panel.status.value
@@ -216,6 +235,25 @@ def test_undo_takes_a_vote_back_and_shows_its_duel(blind) -> None:
     assert "1 vote came again after the names had shown" in blind.results.value
 
 
+def test_a_second_undo_of_a_question_that_has_gone_takes_nothing_back(blind) -> None:
+    """A double click, or a click in each of two views."""
+    for winner in ("a", "b"):
+        press(blind, action="vote", winner=winner)
+        idle(blind.study)
+    shown = blind.board.question["id"]
+    for _ in range(2):
+        press(blind, action="undo", question=shown)
+    assert [v.winner for v in Votes(blind.study.store).all()] == ["a"]
+
+
+def test_a_vote_without_word_of_who_finished_is_taken_back_and_shown(blind) -> None:
+    kept = Votes(blind.study.store)
+    kept.add(Vote("p", ("ppo-1@1", "reference"), ("x", "y"), "a", rater=blind.board.test.rater))
+    press(blind, action="undo")
+    shown = {name: blind.board.question[name] for name in ("prompt", "a", "b")}
+    assert shown == {"prompt": "p", "a": "x", "b": "y"} and not blind.board.alert
+
+
 def test_a_vote_for_nobody_is_an_alert(blind) -> None:
     press(blind, action="vote", winner="c")
     assert blind.board.alert and "winner='c'" in blind.board.status
@@ -231,6 +269,21 @@ def test_blind_votes_before_a_run_say_what_is_missing(study) -> None:
     panel.start_blind()
     assert 'role="alert"' in panel.blind_status.value and "PPO" in panel.blind_status.value
     assert not panel.board.started
+
+
+@pytest.mark.parametrize("chosen", [["reference"], ["best-of-2"], [], ["ppo-1", "ppo-1@1"]])
+def test_blind_votes_on_one_variant_say_that_two_are_needed(trained, chosen) -> None:
+    panel = trained.compare()
+    for box, name in zip(panel.variants, [*chosen, "", ""], strict=False):
+        box.value = name
+    panel.start_blind()
+    assert "two different ones" in panel.blind_status.value and not panel.board.started
+
+
+def test_simulated_votes_are_called_so() -> None:
+    votes = [Vote("p", ("a", "b"), ("", ""), "a", simulated=s) for s in (True, False, True)]
+    assert "3 blind votes of 1 rater, 2 simulated<" in votes_html(votes)
+    assert "simulated" not in votes_html(votes[1:2])
 
 
 # In bulk

@@ -63,7 +63,8 @@ def test_every_kind_of_run_steps_and_goes_on_after_a_restart(ranked, opened, kin
 def test_every_policy_stands_beside_the_reference(ranked, kind):
     ranked.trainer(kind, learning_rate=0.01, **OPTIONS[kind]).train(2)
     columns = ranked.side_by_side("w30 w31", count=2)
-    assert list(columns) == ["reference", f"aligned: {kind}-1@2"]
+    title = "sft-1@2" if kind == "sft" else f"aligned: {kind}-1@2"
+    assert list(columns) == ["reference", title]
     assert all(isinstance(a["score"], float) for rows in columns.values() for a in rows)
     assert ranked.measure(count=1).win_rate.count == 4
     state = ranked.policy_of(f"{kind}-1").trainable_state

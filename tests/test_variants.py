@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from itertools import pairwise
 
@@ -14,8 +15,9 @@ from studies import rank_some, small_study
 from lab import variants
 from lab.errors import LabError, NotReady
 from lab.past import Past
+from lab.runs import Run
 from lab.training import open_trainer
-from lab.variants import open_variant
+from lab.variants import distinct, open_variant
 
 HOW = {"seed": 3, "max_new_tokens": 5}
 
@@ -168,13 +170,45 @@ def test_the_same_model_by_another_way_scores_the_same(study, tmp_path) -> None:
 
 def test_few_policies_stay_in_memory(trained) -> None:
     opened = [trained.variant(f"ppo-1@{u}").policy for u in range(5)]
-    assert len(trained.policies) == variants.KEPT
+    assert len(trained.policies) == variants.IN_MEMORY
     assert trained.variant("ppo-1@4").policy is opened[4]
     assert trained.variant("ppo-1@0").policy is not opened[0]
 
 
+def test_a_new_run_in_the_place_of_a_deleted_one_answers_for_itself(trained) -> None:
+    deleted = weights(trained.variant("ppo-1@5").policy)
+    shutil.rmtree(trained.folder / "ppo-1")
+    trainer = trained.trainer(new=True, batch_size=4, learning_rate=0.02)
+    trainer.train(5)
+    assert trained.runs == ["ppo-1"]
+    found = weights(trained.variant("ppo-1@5").policy)
+    assert same(found, weights(trainer.policy)) and not same(found, deleted)
+
+
+def test_names_that_mean_the_same_count_once(trained) -> None:
+    names = ["ppo-1", "ppo-1@6", " ppo-1@06", "reference ", "best-of-2", "best-of-02", "ppo-1@5"]
+    assert distinct(trained, names) == ["ppo-1", "reference", "best-of-2", "ppo-1@5"]
+    assert distinct(trained, ["ppo-1@6", "ppo-1"]) == ["ppo-1@6"]
+    trained.trainer().step()
+    assert distinct(trained, ["ppo-1@6", "ppo-1"]) == ["ppo-1@6", "ppo-1"]
+
+
+def test_a_record_is_not_read_again_for_each_look_at_it(trained, monkeypatch) -> None:
+    trained.variant("ppo-1")
+    read = []
+    init = Run.__init__
+    monkeypatch.setattr(Run, "__init__", lambda *args: read.append(args) or init(*args))
+    trained.variant("ppo-1")
+    assert read == []
+
+
+def test_an_sft_run_goes_by_its_name(study) -> None:
+    study.trainer("sft", demonstrations=[("w5", "w6")]).train(1)
+    assert study.variant("sft-1").title == "sft-1@1"
+
+
 def test_a_wrong_name_says_what_there_is(trained) -> None:
-    for name in ("ppo-9", "ppo-1@", "ppo-1@x", "", "aligned", "best-of-x"):
+    for name in ("ppo-9", "ppo-1@", "ppo-1@x", "", "aligned", "best-of-x", "ppo-1@²", "ppo-1@-1"):
         with pytest.raises(LabError, match=r"There is: reference, ppo-1, best-of-8"):
             trained.variant(name)
     with pytest.raises(LabError, match="updates 0 to 6"):

@@ -151,7 +151,8 @@ def test_a_duel_is_drawn_from_its_number_alone(trained) -> None:
     assert draws != [BlindTest(trained, tests[0].names, seed=9).draw(n) for n in range(60)]
     assert len({names for _, names, _ in draws}) == 6, "every pair in both orders"
     assert all(a != b for _, (a, b), _ in draws)
-    heldout = [p.text for p in trained.prompts if p.split == "heldout"]
+    heldout = trained.heldout
+    assert len(heldout) == 3
     assert sorted(p for p, _, _ in draws[: len(heldout)]) == sorted(heldout)
 
 
@@ -212,8 +213,14 @@ def test_a_vote_without_a_duel_is_refused(trained) -> None:
 def test_a_blind_test_needs_two_variants(study) -> None:
     with pytest.raises(NotReady, match="PPO steps"):
         BlindTest(study)
-    with pytest.raises(BadSetting, match="two different ones"):
-        BlindTest(study, ["reference", "reference"])
-    blind = BlindTest(study, ["reference", "ppo-9"], PROMPTS)
+    for names in ([], ["reference"], ["reference", "reference"]):
+        with pytest.raises(BadSetting, match="two different ones"):
+            BlindTest(study, names)
     with pytest.raises(LabError, match="There is: reference"):
-        blind.prepare()
+        BlindTest(study, ["reference", "ppo-9"], PROMPTS)
+
+
+def test_a_run_is_not_voted_on_against_itself(trained) -> None:
+    with pytest.raises(BadSetting, match="two different ones"):
+        BlindTest(trained, ["ppo-1", "ppo-1@1"])
+    assert BlindTest(trained, ["ppo-1@0", "ppo-1", "ppo-1@1"]).names == ["ppo-1@0", "ppo-1"]

@@ -42,7 +42,7 @@ class AnswerColumns(anywidget.AnyWidget):
         self._stop = threading.Event()
 
     def stop(self) -> None:
-        """End the writing after the next token."""
+        """End the loading or writing after the next update or token."""
         self._stop.set()
 
     def show(
@@ -76,8 +76,13 @@ class AnswerColumns(anywidget.AnyWidget):
 
     def _fill(self, work: Columns, place: int, say: Callable[[str], None]) -> None:
         """A job of the background thread: one column."""
+
+        def tell(words: str) -> None:
+            self._check()
+            say(words)
+
         say(f"Loading {work.columns[place].name}…")
-        work.open(place, say)
+        work.open(place, tell)
         column = work.columns[place]
         say(f"{column.title} is writing…")
         self._put(place, shown(column, note="is writing…"))

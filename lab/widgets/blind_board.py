@@ -94,7 +94,7 @@ class BlindBoard(anywidget.AnyWidget):
         texts = {
             side: clean(text) + ("" if finished else " …")
             for side, text, finished in zip(
-                "ab", duel.texts, duel.sampling["finished"], strict=True
+                "ab", duel.texts, duel.sampling.get("finished", (True, True)), strict=True
             )
         }
         return {"id": self._asked, "prompt": clean(duel.prompt), **texts}
@@ -122,9 +122,11 @@ class BlindBoard(anywidget.AnyWidget):
             with self._lock:
                 if self.test is None or self.busy:
                     return
+                if content.get("question") != self.question.get("id"):
+                    return  # a second click on a question that has gone
                 if content.get("action") == "undo":
                     self.undo()
-                elif content.get("question") == self.question.get("id"):
+                elif content.get("action") == "vote":
                     self.vote(content.get("winner"))
         except Exception as error:  # raised here it would be seen by nobody
             self._fail(error)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
-from ..blind import BlindTest, heldout
+from ..blind import BlindTest
 from ..columns import Columns
 from ..ranking import last_rater
 from ..variants import default_names, names
@@ -76,7 +76,7 @@ class ComparePanel(Panel):
         self.blind_status.say("Two of the variants answer a held-out prompt, without their names.")
 
     def _make_controls(self) -> None:
-        study, held_out = self.study, heldout(self.study)
+        study, held_out = self.study, self.study.heldout
         self.prompt = widgets.Combobox(
             value=held_out[0] if held_out else "",
             options=held_out,
@@ -101,9 +101,9 @@ class ComparePanel(Panel):
         self.stop_button.on_click(lambda _: self.answers.stop())
 
     def names(self) -> list[str]:
-        """The chosen variants, each once; the reference and the newest run while nobody chose."""
+        """The chosen variants; the reference and the newest run while nobody chose."""
         self._offer()
-        return list(dict.fromkeys(self._chosen()))
+        return self._chosen()
 
     def _chosen(self) -> list[str]:
         return [box.value.strip() for box in self.variants if box.value.strip()]
@@ -174,7 +174,7 @@ class ComparePanel(Panel):
         how["rater"] = last_rater(self.study.store)
         chosen = self.names()
         try:
-            test = BlindTest(self.study, chosen if len(chosen) > 1 else None, **how)
+            test = BlindTest(self.study, None if chosen == self._defaults else chosen, **how)
         except Exception as error:
             self.blind_status.say(words_of(error), alert=True)
             return

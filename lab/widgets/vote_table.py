@@ -28,7 +28,9 @@ def votes_html(votes: Sequence[Vote]) -> str:
     raters = len({vote.rater for vote in votes})
     seen = sum(bool(vote.sampling.get("revealed")) for vote in votes)
     again = f" {plural(seen, 'vote')} came again after the names had shown." if seen else ""
+    simulated = sum(vote.simulated for vote in votes)
     caption = f"{plural(len(votes), 'blind vote')} of {plural(raters, 'rater')}"
+    caption += f", {simulated:,} simulated" if simulated else ""
     return (
         f'<div class="lab-wide"><table class="lab-table"><caption>{caption}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"

@@ -128,7 +128,7 @@ def test_keys_and_buttons_vote_on_the_question_that_shows(page) -> None:
     page.keyboard.press("u")
     page.get_by_role("button", name="B is better").click()
     votes = [{"action": "vote", "winner": w, "question": 7} for w in ("a", "b", "tie", "bad")]
-    assert page.evaluate("window.sent") == [*votes, {"action": "undo"}, votes[1]]
+    assert page.evaluate("window.sent") == [*votes, {"action": "undo", "question": 7}, votes[1]]
     assert page.evaluate("window.leaked") == [], "JupyterLab would insert a cell"
 
 

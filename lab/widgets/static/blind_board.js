@@ -1,4 +1,4 @@
-// Two answers without names, and a vote. Names come with `reveal`, after the vote. Model text
+// Two answers without names, and a vote. Names come with the status line, after the vote. Model text
 // enters the page through textContent alone.
 
 const make = (tag, className, text = "") => {
@@ -50,7 +50,7 @@ function render({ model, el }) {
     if (model.get("busy")) return;
     const question = model.get("question").id;
     if (key !== "u" && question === undefined) return;
-    model.send(key === "u" ? { action: "undo" } : { action: "vote", winner: WINNER[key], question });
+    model.send(key === "u" ? { action: "undo", question } : { action: "vote", winner: WINNER[key], question });
   };
 
   root.addEventListener("keydown", (event) => {
