@@ -13,7 +13,7 @@ import traitlets
 from ..columns import Cell, Column, Columns
 from ..errors import LabError
 from ..store import clean
-from .panel import STATIC
+from .scripts import joined
 
 if TYPE_CHECKING:
     from ..runner import Runner
@@ -32,7 +32,7 @@ class AnswerColumns(anywidget.AnyWidget):
         columns: {"title", "note", "answers": [{"text", "same", "under", "writing"}]} a column.
     """
 
-    _esm = STATIC / "answer_columns.js"
+    _esm = joined("compare_parts.js", "answer_columns.js")
 
     prompt = traitlets.Unicode().tag(sync=True)
     columns = traitlets.List().tag(sync=True)

@@ -12,7 +12,7 @@ import traitlets
 from ..blind import READY, BlindTest, Duel
 from ..runner import AHEAD, NOW
 from ..store import clean
-from .panel import STATIC
+from .scripts import joined
 from .status import words_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class BlindBoard(anywidget.AnyWidget):
         changed: called after each vote, and after each that was taken back.
     """
 
-    _esm = STATIC / "blind_board.js"
+    _esm = joined("compare_parts.js", "blind_board.js")
 
     question = traitlets.Dict().tag(sync=True)
     started = traitlets.Bool(False).tag(sync=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anywidget
@@ -13,13 +12,15 @@ import traitlets
 from .. import lens
 from ..errors import LabError
 from ..runner import NOW
+from .panel import STATIC
+from .scripts import joined
 from .status import words_of
 
 if TYPE_CHECKING:
     from ..rollout import RolloutTrainer
     from ..runner import Runner
 
-STATIC = Path(__file__).parent / "static"
+SCRIPTS = [f"token_{part}.js" for part in ("words", "reading", "row", "numbers", "lens")]
 
 
 class TokenLens(anywidget.AnyWidget):
@@ -40,7 +41,7 @@ class TokenLens(anywidget.AnyWidget):
             moment (0 before training, then the epochs, then the policy of now); the token.
     """
 
-    _esm = STATIC / "token_lens.js"
+    _esm = joined(*SCRIPTS)
     _css = STATIC / "token_lens.css"
 
     record = traitlets.Dict().tag(sync=True)

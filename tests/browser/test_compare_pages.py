@@ -9,6 +9,7 @@ from jupyterlab import barriers, browser_page
 from playwright.sync_api import Page
 
 from lab.widgets.panel import STATIC
+from lab.widgets.scripts import joined
 
 pytestmark = pytest.mark.browser
 HOSTILE = '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</script>**b** [a](b)'
@@ -52,9 +53,13 @@ def page(chromium: str) -> Iterator[Page]:
 
         def serve(route) -> None:
             name = route.request.url.rsplit("/", 1)[-1]
-            kind = {"js": "text/javascript", "css": "text/css"}.get(name.rpartition(".")[2])
-            body = (STATIC / name).read_text("utf-8") if kind else PAGE
-            route.fulfill(body=body, content_type=kind or "text/html")
+            if name.endswith(".js"):
+                script = joined("compare_parts.js", name)
+                route.fulfill(body=script, content_type="text/javascript")
+            elif name.endswith(".css"):
+                route.fulfill(body=(STATIC / name).read_text("utf-8"), content_type="text/css")
+            else:
+                route.fulfill(body=PAGE, content_type="text/html")
 
         page.route("http://127.0.0.1/**", serve)
         page.goto("http://127.0.0.1/")

@@ -9,8 +9,11 @@ import pytest
 from jupyterlab import barriers, browser_page
 from playwright.sync_api import Page
 
+from lab.widgets.panel import STATIC
+from lab.widgets.scripts import joined
+from lab.widgets.token_lens import SCRIPTS
+
 pytestmark = pytest.mark.browser
-STATIC = Path(__file__).parents[2] / "lab" / "widgets" / "static"
 TEXTS = [
     "I",
     " am",
@@ -62,9 +65,12 @@ def page(chromium: str) -> Iterator[Page]:
 
         def serve(route) -> None:
             name = route.request.url.rsplit("/", 1)[-1]
-            types = {"token_lens.js": "text/javascript", "token_lens.css": "text/css"}
-            body = (STATIC / name).read_text("utf-8") if name in types else PAGE
-            route.fulfill(body=body, content_type=types.get(name, "text/html"))
+            if name == "token_lens.js":
+                route.fulfill(body=joined(*SCRIPTS), content_type="text/javascript")
+            elif name == "token_lens.css":
+                route.fulfill(body=(STATIC / name).read_text("utf-8"), content_type="text/css")
+            else:
+                route.fulfill(body=PAGE, content_type="text/html")
 
         page.route("http://127.0.0.1/**", serve)
         page.goto("http://127.0.0.1/")
@@ -241,6 +247,16 @@ def test_a_sample_and_an_update_can_be_chosen(page: Page) -> None:
     page.get_by_label("update").fill("2")
     page.get_by_label("update").press("Tab")
     assert page.evaluate("() => window.sent") == [{"action": "show", "update": 2}]
+
+
+def test_an_update_with_fewer_samples_shows_once_a_sample_of_it_is_chosen(page: Page) -> None:
+    """The record comes before the kernel's word on which sample to show."""
+    show(page)
+    page.get_by_label("sample").select_option("1")
+    show(page, update=2, rows=[sample(["only"])], samples=[{"prompt": "Who?", "score": 0}])
+    page.evaluate("() => window.model.set('row', 0)")
+    assert tokens(page) == ["only"] and page.get_by_label("sample").input_value() == "0"
+    assert page.get_by_label("shade by").is_visible()
 
 
 def test_two_views_of_one_lens_agree(page: Page) -> None:

@@ -1,12 +1,5 @@
 // Answers in columns, side by side. Texts grow while they are written, so cards are filled in place.
-// Model text enters the page through textContent alone.
-
-const make = (tag, className, text = "") => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text) node.textContent = text;
-  return node;
-};
+// Model text enters the page through textContent alone. Uses compare_parts.js.
 
 const MARK = "here it parts from the first column";
 
@@ -39,16 +32,10 @@ const makeCard = () => {
     said.replaceChildren(...parts(answer));
     under.textContent = answer.under;
     if (answer.writing && atEnd) said.scrollTop = said.scrollHeight;
-    reachable();
+    onSize();
   };
-  // Text that scrolls can be reached and scrolled by keys.
-  const reachable = () => {
-    const long = said.scrollHeight > said.clientHeight + 1;
-    for (const [name, value] of [["tabindex", "0"], ["role", "group"], ["aria-label", "Long answer, scrolls"]])
-      if (long) said.setAttribute(name, value);
-      else said.removeAttribute(name);
-  };
-  return { node, fill, reachable };
+  const onSize = () => reachable(said, "Long answer, scrolls");
+  return { node, fill, onSize };
 };
 
 function render({ model, el }) {
@@ -92,9 +79,8 @@ function render({ model, el }) {
   };
 
   const onSize = () => {
-    const long = prompt.scrollHeight > prompt.clientHeight + 1;
-    if (long) prompt.tabIndex = 0; else prompt.removeAttribute("tabindex");
-    for (const view of views) view.cards.forEach((card) => card.reachable());
+    reachable(prompt, "Long prompt, scrolls");
+    for (const view of views) view.cards.forEach((card) => card.onSize());
   };
 
   model.on("change:columns", draw);

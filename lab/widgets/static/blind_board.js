@@ -1,12 +1,5 @@
 // Two answers without names, and a vote. Names come with the status line, after the vote. Model text
-// enters the page through textContent alone.
-
-const make = (tag, className, text = "") => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text) node.textContent = text;
-  return node;
-};
+// enters the page through textContent alone. Uses compare_parts.js.
 
 const CHOICES = [
   ["a", "A is better"], ["b", "B is better"], ["t", "Tie"], ["x", "Both bad"], ["u", "Undo"],
@@ -69,14 +62,13 @@ function render({ model, el }) {
       side.said.scrollTop = 0;
     }
     onState();
-    reachable();
+    onSize();
   };
 
-  // Text that scrolls can be reached and scrolled by keys.
-  const reachable = () => [...Object.values(sides).map((side) => side.said), prompt].forEach((node) => {
-    if (node.scrollHeight > node.clientHeight + 1) node.tabIndex = 0;
-    else node.removeAttribute("tabindex");
-  });
+  const onSize = () => {
+    reachable(prompt, "Long prompt, scrolls");
+    for (const { said } of Object.values(sides)) reachable(said, "Long answer, scrolls");
+  };
 
   const onState = () => {
     const busy = model.get("busy"), none = model.get("question").id === undefined;
@@ -99,7 +91,7 @@ function render({ model, el }) {
   for (const [name, listener] of Object.entries(listeners)) model.on(name, listener);
   onQuestion();
   onStatus();
-  const resized = new ResizeObserver(reachable);
+  const resized = new ResizeObserver(onSize);
   resized.observe(root);
   return () => {
     resized.disconnect();
