@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import threading
 import time
@@ -215,7 +216,10 @@ class Experiment(StudyRuns, Instruments):
                 row[kind] = [estimate.value, estimate.low, estimate.high, estimate.count]
         append_json_line(self.folder / "reward.jsonl", row)
         for callback in list(self._on_refit):
-            callback()
+            try:
+                callback()
+            except Exception:  # the ranking is kept; what shows it must not stop who gave it
+                logging.getLogger(__name__).exception("%r failed after a refit", callback)
 
     def on_refit(self, callback: Callable[[], None]) -> None:
         """Call back after every refit."""

@@ -37,15 +37,39 @@ def points(history: Sequence[Row], metric: str = "objective/scores") -> tuple[li
     return [math.sqrt(max(0.0, row["objective/kl"])) for row in rows], [r[metric] for r in rows]
 
 
+def unlike(study: Experiment, run: str) -> str:
+    """Why best-of-n is no yardstick for a run, in words: its score or its answers are not those
+    that best-of-n has. Empty where it is one."""
+    record = study.run_record(run)
+    config, taken = record.config, [row["settings"] for row in record.settings]
+
+    def has(name: str) -> set[float]:
+        return {s.get(name) for s in [record.config["settings"], *taken]} - {None}
+
+    if config.get("start", "reference") != "reference":
+        why = f"it starts from {config['start']}, best-of-n from the reference"
+    elif has("missing_eos_penalty") or has("score_clip"):
+        why = "its score has missing_eos_penalty or score_clip, that of best-of-n has not"
+    elif has("temperature") - {study.temperature}:
+        why = f"its temperature is not {study.temperature:g}, that of best-of-n"
+    elif has("max_new_tokens") - {study.max_new_tokens}:
+        why = f"its max_new_tokens are not {study.max_new_tokens}, those of best-of-n"
+    else:
+        return ""
+    return f"{run} can't be compared with best-of-n: {why}."
+
+
 def stored(study: Experiment, run: str) -> list[Row]:
     """Best-of-n for n up to 4 by the reward model of a run, from the reference's completions that
     are stored anyway for the prompts that the run answers. Rows as `curve` gives them; empty where
-    nothing is stored.
+    nothing is stored, or the run is `unlike` best-of-n.
 
     Raises:
         NotReady: the run has no reward model.
     """
     head, asked = head_of(study, run), study.run_record(run).config.get("prompts", ())
+    if unlike(study, run):
+        return []
     ids = study.store.ids_by_prompt("reference")
     features = study.store.features(head.extractor)
     found: dict[str, list[np.ndarray]] = defaultdict(list)
@@ -74,7 +98,10 @@ def curve(scores: np.ndarray) -> list[Row]:
 
 
 def measured(study: Experiment, run: str) -> list[Row]:
-    """What `measure` kept for the reward model of a run; empty where it was not measured."""
+    """What `measure` kept for the reward model of a run; empty where it was not measured, or where
+    the run is `unlike` best-of-n."""
+    if unlike(study, run):
+        return []
     return kept(study.folder / FILE).get(key_of(study.folder / run), [])
 
 
@@ -94,9 +121,10 @@ def measure(
         on_prompt: gets how many prompts are done, and of how many.
 
     Raises:
-        NotReady: the run has no reward model, or no prompt is held out.
+        NotReady: the run has no reward model or is `unlike` best-of-n, or no prompt is held out.
         BadSetting: n is not from 1 to 64.
     """
+    require_like(study, run)
     asked = heldout(study, prompts)
     scores = []
     for i, prompt in enumerate(asked):
@@ -104,6 +132,12 @@ def measure(
         if on_prompt:
             on_prompt(i + 1, len(asked))
     return keep(study, run, np.stack(scores))
+
+
+def require_like(study: Experiment, run: str) -> None:
+    """Raises NotReady where best-of-n is no yardstick for a run."""
+    if why := unlike(study, run):
+        raise NotReady(why)
 
 
 def heldout(study: Experiment, count: int = PROMPTS) -> list[str]:

@@ -25,13 +25,13 @@ class Step:
 
 
 def steps(study: Experiment) -> list[Step]:
-    """The steps of the loop in their order; `place` is "rank", "reward", "train" or "compare"."""
-    rankings, aligning = study.store.rankings(), set(study.runs)
-    left = max(0, RANKINGS - len(rankings))
-    updates = max((r["updates"] for r in study.run_table() if r["run"] in aligning), default=0)
+    """The steps of the loop in their order; `place` is "rank", "reward", "train" or "compare".
+    Rankings of held-out prompts measure and train nothing, so they are none of the steps."""
+    heldout = {p.text for p in study.prompts if p.split == "heldout"}
+    train = [policy for prompt, policy in study.store.ranked() if prompt not in heldout]
+    left = max(0, RANKINGS - len(train))
+    updates = max((study.run_record(name).last for name in study.runs), default=0)
     votes = len(Votes(study.store).all())
-    ranked = {id for ranking in rankings for id in ranking.shown}
-    said = study.store.completions()
     return [
         Step(
             "rank",
@@ -59,7 +59,7 @@ def steps(study: Experiment) -> list[Step]:
         ),
         Step(
             "rank",
-            any(c.policy != "reference" and c.id in ranked for c in said),
+            any(policy != "reference" for policy in train),
             'A second round: rank what the aligned policy says now, study.rank(policy="aligned"), '
             "and start a new run with the better reward model.",
         ),
@@ -68,4 +68,9 @@ def steps(study: Experiment) -> list[Step]:
 
 def next_step(study: Experiment) -> Step | None:
     """The first step that is not done; None when the loop is closed."""
-    return next((step for step in steps(study) if not step.done), None)
+    return first_undone(steps(study))
+
+
+def first_undone(found: list[Step]) -> Step | None:
+    """The next of these steps."""
+    return next((step for step in found if not step.done), None)

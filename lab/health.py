@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, variance
 
 from .runs import Row
 
 WINDOW = 5  # updates that a judgement looks back on
 KL_FLOOR = 2.0  # nats: below it KL doubles from nearly nothing, which is no news
 KL_GROWTH = 2.0  # times the KL of five updates before
+KL_NOISE = 3.0  # standard errors that KL must have grown by, as single updates vary
 VALUE_EXPLAINS = 0.1  # share of variance: below, advantages are as noisy as the returns
 VALUE_AFTER = 10  # updates that the value head is given to learn
-DISTINCT = 0.45  # distinct-2 of an update; SmolLM2 starts at 0.8, loops end below 0.4
+DISTINCT_LEFT = (
+    2 / 3
+)  # of distinct-2 of the first updates: it depends on how many answers there are
 CLIPPED = 0.3  # share of tokens: above, much of an update's gradient is thrown away
 ENTROPY_LEFT = 0.5  # of the entropy of the first updates
 APPROXKL = 0.1  # nats a token between the policy that sampled and the one that was trained on it
@@ -64,16 +67,19 @@ def health(history: Sequence[Row], kl_target: float | None = None) -> list[Findi
 
 
 def kl_grows(rows: Sequence[Row]) -> Finding | None:
-    """KL above the floor that has doubled within WINDOW updates."""
+    """KL that has doubled from one window of updates to the next, to above the floor and by more
+    than its noise."""
     values = series(rows, "objective/kl")
-    if len(values) <= WINDOW:
+    if len(values) < 2 * WINDOW:
         return None
-    before, now = values[-1 - WINDOW], values[-1]
-    if now < max(KL_FLOOR, KL_GROWTH * before):
+    windows = values[-2 * WINDOW : -WINDOW], values[-WINDOW:]
+    before, now = map(fmean, windows)
+    error = (sum(map(variance, windows)) / WINDOW) ** 0.5
+    if now < KL_GROWTH * max(before, KL_FLOOR / 2) or now - before < KL_NOISE * error:
         return None
     grown = "doubled" if now < 3 * before else "multiplied"
     return Finding(
-        f"KL has {grown} in five updates, from {before:.1f} to {now:.1f} nats.",
+        f"KL has {grown} in five updates, on average from {before:.1f} to {now:.1f} nats.",
         "If the completions read worse, rewind and branch with a larger kl_coef or a smaller "
         "learning_rate.",
     )
@@ -118,12 +124,15 @@ def clip_binds(rows: Sequence[Row]) -> Finding | None:
 
 
 def completions_alike(rows: Sequence[Row]) -> Finding | None:
-    """Few different pairs of words among the completions of an update."""
-    value = lately(rows, "completions/distinct_2")
-    if not value or value >= DISTINCT:  # 0: no completion has two words
+    """Fewer different pairs of words among the completions of an update than at first."""
+    values = series(rows, "completions/distinct_2")
+    if len(values) < 2 * WINDOW:
+        return None
+    first, now = fmean(values[:WINDOW]), fmean(values[-WINDOW:])
+    if not 0 < now < DISTINCT_LEFT * first:  # 0: no completion has two words
         return None
     return Finding(
-        f"Completions are becoming the same (distinct-2 {value:.2f}).",
+        f"Completions are becoming the same (distinct-2 {now:.2f}, {first:.2f} at first).",
         "Rewind to before that and branch with a larger kl_coef, or rank such completions low.",
     )
 
@@ -180,9 +189,10 @@ def chosen_fall(rows: Sequence[Row]) -> Finding | None:
 
 def heldout_accuracy_falls(rows: Sequence[Row]) -> Finding | None:
     """Held-out accuracy below its best while that of the pairs that train is above."""
-    held, own = series(rows, "eval_accuracy"), series(rows, "accuracy")
-    if len(held) <= WINDOW or len(held) != len(own):
+    rows = having(rows, "eval_accuracy", "accuracy")
+    if len(rows) <= WINDOW:
         return None
+    held, own = series(rows, "eval_accuracy"), series(rows, "accuracy")
     best = max(range(len(held)), key=held.__getitem__)
     now, now_own = fmean(held[-WINDOW:]), fmean(own[-WINDOW:])
     if best >= len(held) - WINDOW or now > held[best] - BEHIND or now_own <= own[best]:
@@ -196,9 +206,10 @@ def heldout_accuracy_falls(rows: Sequence[Row]) -> Finding | None:
 
 def heldout_loss_grows(rows: Sequence[Row]) -> Finding | None:
     """Held-out loss above its best while the training loss is below."""
-    held, own = series(rows, "eval_loss"), series(rows, "loss")
-    if len(held) <= WINDOW or len(held) != len(own):
+    rows = having(rows, "eval_loss", "loss")
+    if len(rows) <= WINDOW:
         return None
+    held, own = series(rows, "eval_loss"), series(rows, "loss")
     best = min(range(len(held)), key=held.__getitem__)
     now, now_own = fmean(held[-WINDOW:]), fmean(own[-WINDOW:])
     if best >= len(held) - WINDOW or now < LOSS_GROWTH * held[best] or now_own >= own[best]:
@@ -210,11 +221,15 @@ def heldout_loss_grows(rows: Sequence[Row]) -> Finding | None:
     )
 
 
+def having(rows: Sequence[Row], *metrics: str) -> list[Row]:
+    """The rows that have all of these metrics; none where the newest has not."""
+    found = [row for row in rows if all(metric in row for metric in metrics)]
+    return found if found and found[-1] is rows[-1] else []
+
+
 def series(rows: Sequence[Row], metric: str) -> list[float]:
     """The values of a metric, where rows have it; empty where the newest has not."""
-    if metric not in rows[-1]:
-        return []
-    return [row[metric] for row in rows if metric in row]
+    return [row[metric] for row in having(rows, metric)]
 
 
 def lately(rows: Sequence[Row], metric: str) -> float | None:

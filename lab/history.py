@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .errors import DamagedStudy, LabError, NotReady
+from .errors import DamagedStudy, NotReady
 
 Row = dict[str, Any]
 Checkpoint = tuple[dict[str, torch.Tensor], Row]
@@ -61,12 +61,12 @@ class History:
         return known[-1]["settings"] if known and update <= self.last else None
 
     def append(self, metrics: Row, samples: list[Row], settings: Row) -> None:
-        """Add an update to the record."""
+        """Add an update to the record: all of it, or nothing where it fails or is interrupted."""
         update = metrics["update"]
         try:
             self._append(update, metrics, samples, settings)
-        except LabError:
-            self._unfinished = self._forget_unfinished()
+        except BaseException:
+            self._take_back(update)
             raise
 
     def _append(self, update: int, metrics: Row, samples: list[Row], settings: Row) -> None:
@@ -123,6 +123,11 @@ class History:
 
     def _token_line(self, update: int) -> str | bytes | None:
         return self._token_lines.get(update)
+
+    def _take_back(self, update: int) -> None:
+        """Drop what there is of an update that was not added whole."""
+        self.history = [row for row in self.history if row["update"] < update]
+        self._forget_unfinished()
 
     def _forget_unfinished(self) -> list[str]:
         """Drop samples and settings of an update that is not in the history. Returns which parts

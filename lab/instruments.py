@@ -18,6 +18,7 @@ class Instruments:
     """Part of `Experiment`."""
 
     _reward_panel: RewardPanel | None = None
+    _app: App | None = None
 
     def rank(
         self: Experiment,
@@ -97,10 +98,15 @@ class Instruments:
         return panel
 
     def app(self: Experiment) -> App:
-        """The whole lab on one page: the instruments in tabs, and which step comes next."""
+        """The whole lab on one page: the instruments in tabs, and which step comes next. One page,
+        however often it is shown."""
         from .widgets import App
 
-        return App(self)
+        if self._app is None or self._app.comm is None:  # none yet, or closed
+            self._app = App(self)
+        else:
+            self._app.say_next()
+        return self._app
 
 
 def nobody_is_here() -> bool:

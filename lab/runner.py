@@ -42,7 +42,10 @@ class Runner:
             self._wake.notify_all()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the queue is empty and nothing runs; False if that took too long."""
+        """Block until the queue is empty and nothing runs; False if that took too long. A job that
+        calls it gets False at once: the queue can't end before the job does."""
+        if threading.current_thread() is self._thread:
+            return False
         with self._wake:
             return self._wake.wait_for(lambda: not self._queue and not self._busy, timeout)
 

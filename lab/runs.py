@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -69,6 +70,11 @@ class Run(History):
         finally:
             self._known_size = self._size()
 
+    def _take_back(self, update: int) -> None:
+        self._unfinished = [*self.FILES]  # `hold` clears the lines that may have been written
+        super()._take_back(update)
+        self._known_size = self._size()
+
     def _unwritten(self, file: str, error: OSError) -> LabError:
         return LabError(
             f"{self.folder / file} can't be written ({error}). The run is as it was before this "
@@ -116,6 +122,8 @@ class Run(History):
                 write_atomic(self.folder / self.FILES[part], lines.encode("utf-8", "replace"))
             except OSError as error:
                 raise self._unwritten(self.FILES[part], error) from error
+            finally:
+                self._known_size = self._size()
         self._unfinished = []
 
     def _size(self) -> int:
@@ -151,7 +159,11 @@ class Run(History):
     @property
     def megabytes(self) -> float:
         """What the run takes on disk. It is bounded: see `thin`."""
-        return sum(p.stat().st_size for p in self.folder.iterdir() if p.is_file()) / 1e6
+        total = 0
+        for path in self.folder.iterdir():
+            with suppress(FileNotFoundError):  # a checkpoint that another thread renames or drops
+                total += path.stat().st_size
+        return total / 1e6
 
     def save(self, tensors: dict[str, torch.Tensor], state: Row, metric: str) -> None:
         """Write the checkpoint after `state["update"]`, whole or not at all; then drop those that

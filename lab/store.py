@@ -253,6 +253,15 @@ class PreferenceStore:
                   GROUP BY prompt ORDER BY MIN(id)"""
         return [prompt for (prompt,) in self._read(sql, (policy, rater, skipped))]
 
+    def ranked(self) -> list[tuple[str, str]]:
+        """Prompt and policy of each of `rankings()`, without reading what was ranked."""
+        return self._read(
+            """SELECT prompt,
+               (SELECT policy FROM completions WHERE completions.id = json_extract(shown, '$[0]'))
+               FROM rankings WHERE undone IS NULL AND tiers != 'null' AND repeats IS NULL
+               ORDER BY id"""
+        )
+
     def undone(self) -> set[int]:
         """Ids of the judgements that were taken back."""
         return {id for (id,) in self._read("SELECT id FROM rankings WHERE undone IS NOT NULL")}

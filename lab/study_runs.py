@@ -54,10 +54,12 @@ class StudyRuns:
         Raises:
             NotReady: what the kind learns from is not there yet.
         """
-        runs = self.runs if kind is None else [r for r in self.all_runs if r.startswith(f"{kind}-")]
-        if runs and not new and not options:
-            return self.open_run(runs[-1])
+        goes_on = not new and not options
+        if goes_on and (name := self._newest_run(kind)):
+            return self.open_run(name)
         with self.compute:
+            if goes_on and (name := self._newest_run(kind)):  # of the thread that was waited for
+                return self.open_run(name)
             places = {k: options.pop(k) for k in ("start", "demonstrations") if k in options}
             run = make_run(self, kind or "ppo", options, on_chunk=on_chunk, **places)
             try:
@@ -67,6 +69,10 @@ class StudyRuns:
                 raise
             self._trainers[run.name] = self._newest = trainer
         return trainer
+
+    def _newest_run(self: Experiment, kind: str | None) -> str | None:
+        runs = self.runs if kind is None else [r for r in self.all_runs if r.startswith(f"{kind}-")]
+        return runs[-1] if runs else None
 
     def open_run(self: Experiment, name: str) -> Trainer:
         """The trainer of a run, where it stands; one and the same for all who ask.
@@ -81,6 +87,8 @@ class StudyRuns:
             return trainer
         self._must_exist(name)
         with self.compute:
+            if (trainer := self._trainers.get(name)) is not None:  # of the thread waited for
+                return trainer
             self._newest = None  # its memory is needed, unless somebody holds it
             trainer = open_trainer(self, Run(self.folder / name))
             self._trainers[name] = self._newest = trainer

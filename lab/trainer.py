@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any, ClassVar, Self
 
@@ -123,12 +124,14 @@ class Trainer(Travel):
         return metrics
 
     def _step(self) -> Row:
+        with threads_of(self.run.config.get("threads")):
+            return self._one_update()
+
+    def _one_update(self) -> Row:
         start, before = time.perf_counter(), self.update
         again = before < self.run.last
         if isinstance(self.run, Run) and not again:
             self.run.hold()
-        if threads := self.run.config.get("threads"):  # sums depend on it, in their last bits
-            torch.set_num_threads(min(threads, os.cpu_count() or threads))
         recorded = self.run.settings_of(before + 1)
         self._now = self.settings if recorded is None else type(self.settings).of(recorded)
         undo = None if isinstance(self.run, Run) else self.snapshot()
@@ -184,7 +187,7 @@ class Trainer(Travel):
         if self.parameters[0].is_cuda:  # a GPU adds in an order of its own
             return row
         known = [k for k in again if k in row and k not in CLOCK]  # later versions measure more
-        if any(again[k] != row[k] for k in known):
+        if not all(same(again[k], row[k]) for k in known):
             raise NotRepeated(
                 f"Update {self.update} of {self.run.name} came out otherwise than it is recorded: "
                 "the machine, its number of threads or a package is not what it was. "
@@ -233,3 +236,21 @@ class Trainer(Travel):
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm.item()
+
+
+@contextmanager
+def threads_of(count: int | None) -> Iterator[None]:
+    """Compute with the number of threads that a run was begun with, as far as there are so many:
+    sums depend on it, in their last bits. Afterwards all is as it was."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(min(count, os.cpu_count() or count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether a metric came out the same; what is no number both times is."""
+    return a == b or (a != a and b != b)

@@ -26,6 +26,7 @@ class Travel:
     update: int
     last_samples: list[Row]
     lock: Any
+    _set_last: tuple[int, Any] | None = None  # settings for after the newest update, on a look back
 
     def rewind(self, update: int, on_update: Callable[[Row], None] | None = None) -> None:
         """Go back (or forward again) to how everything was after `update`: weights, optimizer,
@@ -60,6 +61,8 @@ class Travel:
                 f"{self.run.last}.{before}"
             )
         with self.lock:
+            if self.update == self.run.last:
+                self._set_last = self.update, self.settings
             saved = [k for k in getattr(self.run, "checkpoints", ()) if k <= update]
             if not max(saved, default=self.run.first) <= self.update <= update:
                 self._go_to(update, replay=False)
@@ -79,7 +82,11 @@ class Travel:
         self.last_samples = [row for row in self.run.samples if row["update"] == self.update]
 
     def _settle(self) -> None:
-        """Take the settings that the record has for what comes next."""
+        """Take the settings that the record has for what comes next; past it, those that were
+        set there before a look back."""
+        if self._set_last is not None and self._set_last[0] == self.update == self.run.last:
+            self.settings = self._set_last[1]
+            return
         settings = self.run.settings_of(min(self.update + 1, self.run.last))
         if settings is not None:
             self.settings = type(self.settings).of(settings)

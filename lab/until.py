@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -25,7 +26,7 @@ class Until:
         for sign in SIGNS:
             metric, found, value = text.partition(sign)
             try:
-                if found and metric.strip():
+                if found and metric.strip() and math.isfinite(float(value)):
                     return cls(metric.strip(), sign, float(value))
             except ValueError:
                 break

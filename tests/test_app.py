@@ -71,3 +71,71 @@ def test_another_trainer_takes_the_place_of_the_first(study) -> None:
     idle(study)
     assert isinstance(shown(app, "train"), TrainingPanel) and shown(app, "train") is not first
     assert study.all_runs[-1].startswith("dpo-")
+
+
+def test_rankings_of_held_out_prompts_are_no_step(study) -> None:
+    study.session(heldout=True).simulate(lambda prompt, text: -len(text), 3)
+    assert "8 more prompts" in next_step(study).words
+    rank_some(study, 7)
+    assert "1 more prompt," in next_step(study).words
+
+
+def test_what_comes_next_is_found_without_reading_what_was_said(study, monkeypatch) -> None:
+    rank_some(study, 2)
+    for name in ("completions", "rankings"):
+        monkeypatch.setattr(study.store, name, None)
+    assert "6 more prompts" in next_step(study).words
+
+
+def test_one_page_however_often_it_is_asked_for(study) -> None:
+    app = study.app()
+    assert study.app() is app and len(study._on_refit) == 1
+    idle(study)
+    app.close()
+    assert study.app() is not app
+    idle(study)
+
+
+def test_an_instrument_is_watched_once(study, monkeypatch) -> None:
+    rank_some(study, 8)
+    app = study.app()
+    app.go_to("train")
+    idle(study)
+    for kind in ("dpo", "ppo"):
+        app.kind.value = kind
+        idle(study)
+    said = []
+    monkeypatch.setattr(app, "say_next", lambda: said.append(1))
+    shown(app, "train").status.say("Something new.")
+    assert said == [1]
+
+
+def test_what_fails_in_the_page_is_said_there_and_stops_nobody(study, monkeypatch) -> None:
+    app = study.app()
+    idle(study)
+    monkeypatch.setattr(study.store, "ranked", lambda: 1 / 0)
+    rank_some(study, 1)
+    assert "ZeroDivisionError" in app.next.value and 'role="alert"' in app.next.value
+
+
+def test_a_watcher_that_fails_stops_neither_the_ranking_nor_other_watchers(study, caplog) -> None:
+    told = []
+    study.on_refit(lambda: 1 / 0)
+    study.on_refit(lambda: told.append(1))
+    rank_some(study, 2)
+    assert len(told) == len(study.store.rankings()) == 2
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_the_page_opens_its_tabs_without_a_person(study, monkeypatch) -> None:
+    rank_some(study, 8)
+    monkeypatch.setenv("LAB_RATER", "brief")
+    monkeypatch.setenv("LAB_UPDATES", "2")
+    app = study.app()
+    app.go_to("train")
+    idle(study)
+    assert isinstance(shown(app, "train"), TrainingPanel)
+    assert shown(app, "train").trainer.update == 2
+    app.go_to("compare")
+    idle(study)
+    assert isinstance(shown(app, "compare"), ComparePanel)

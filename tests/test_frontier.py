@@ -73,6 +73,35 @@ def test_a_file_that_cannot_be_read_is_measured_anew(study) -> None:
     assert frontier.measure(study, run, n=2, prompts=1) == frontier.measured(study, run)
 
 
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"missing_eos_penalty": 1.0}, "missing_eos_penalty"),
+        ({"score_clip": 1.0}, "score_clip"),
+        ({"temperature": 0.7}, "temperature is not 1"),
+        ({"max_new_tokens": 5}, "max_new_tokens are not 6"),
+        ({"start": "sft-1"}, "starts from sft-1"),
+    ],
+)
+def test_a_run_that_scores_or_samples_otherwise_has_no_yardstick(study, settings, why) -> None:
+    rank_some(study)
+    study.trainer("sft", demonstrations=[("w3", "w4"), ("w5", "w6")])
+    run = study.trainer("ppo", batch_size=4, **settings).run.name
+    assert frontier.stored(study, run) == []
+    with pytest.raises(NotReady, match=f"{run} can't be compared with best-of-n.*{why}"):
+        frontier.measure(study, run, n=2, prompts=1)
+
+
+def test_a_temperature_that_was_changed_on_the_way_ends_the_comparison(study) -> None:
+    rank_some(study)
+    trainer = study.trainer(batch_size=4)
+    trainer.step()
+    assert frontier.measure(study, "ppo-1", n=2, prompts=1) == frontier.measured(study, "ppo-1")
+    trainer.change(temperature=0.5)
+    trainer.step()
+    assert frontier.measured(study, "ppo-1") == frontier.stored(study, "ppo-1") == []
+
+
 def test_a_run_without_a_reward_model_has_no_best_of_n(study) -> None:
     run = study.trainer("sft", demonstrations=[("w3", "w4"), ("w5", "w6")]).run.name
     with pytest.raises(NotReady, match="sft-1 has no reward model"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from lab.health import WINDOW, health
@@ -36,11 +37,15 @@ WELL = {
     "eval_loss": ramp(2, 1.4),
 }
 ILL = {
-    "KL has doubled in five updates, from 2.0 to 5.0": {"objective__kl": [2.0] * 11 + [5.0]},
+    "KL has doubled in five updates, on average from 2.0 to 5.0": {
+        "objective__kl": [2.0] * 7 + [5.0] * 5
+    },
     "The score goes up": {"objective__kl": ramp(9, 13), "objective__scores": ramp(0, 2)},
     "approxkl is large (0.20)": {"policy__approxkl_avg": [0.2] * 12},
     "The clip binds on 45% of tokens": {"policy__clipfrac_avg": [0.45] * 12},
-    "Completions are becoming the same (distinct-2 0.31)": {"completions__distinct_2": [0.31] * 12},
+    "Completions are becoming the same (distinct-2 0.31, 0.80 at first)": {
+        "completions__distinct_2": [0.8] * 7 + [0.31] * 5
+    },
     "Entropy has halved, from 60 to 28": {"objective__entropy": [60.0] * 6 + [28.0] * 6},
     "The value head explains 3% of the variance": {"val__var_explained": [0.03] * 12},
     "The value head explains none of the variance": {"val__var_explained": [-2.0] * 12},
@@ -69,6 +74,35 @@ def test_what_goes_wrong_is_said_with_what_to_do(words) -> None:
 
 def test_kl_that_doubles_from_nearly_nothing_is_no_news() -> None:
     assert health(rows(objective__kl=[0.01 * 2**i for i in range(8)])) == []
+
+
+def test_kl_that_varies_and_does_not_grow_is_seldom_called_growing() -> None:
+    draws = np.random.default_rng(0).normal(3.0, 1.0, (100, 100)).tolist()
+    ends = range(2 * WINDOW, 101)
+    said = [[bool(health(rows(objective__kl=values[:n]))) for n in ends] for values in draws]
+    assert np.mean(said) < 0.003, "of all judgements"
+    assert np.mean([any(run) for run in said]) < 0.12, "of runs of a hundred updates"
+
+
+def test_kl_that_grows_is_noticed_through_its_noise() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.5, (50, 12))
+    grown = (0.8 * 1.25 ** np.arange(12) + noise).tolist()
+    assert np.mean([bool(health(rows(objective__kl=values))) for values in grown]) > 0.9
+
+
+def test_alike_is_judged_by_how_the_run_began() -> None:
+    assert health(rows(completions__distinct_2=[0.3] * 12)) == [], "large batches, or groups"
+    assert health(rows(completions__distinct_2=[0.96] * 7 + [0.6] * 5)), "small ones"
+
+
+def test_the_update_to_rewind_to_is_named_where_some_were_not_measured() -> None:
+    before = [{"update": n} for n in (1, 2, 3)]
+    measured = rows(**WELL | {"eval_accuracy": [0.7, 0.8] + [0.62] * 10})
+    measured = [row | {"update": row["update"] + 3} for row in measured]
+    assert "rewind to update 5" in health(before + measured)[0].advice
+    measured = rows(**WELL | {"eval_loss": [1.8, 1.5] + [1.9] * 10})
+    measured = [row | {"update": row["update"] + 3} for row in measured]
+    assert "rewind to update 5" in health(before + measured)[0].advice
 
 
 def test_a_score_that_rises_at_a_price_without_a_target_is_no_news() -> None:

@@ -111,6 +111,13 @@ def test_waiting_ends_when_its_time_is_over(runner, gate):
     assert runner.wait(SOON)
 
 
+def test_a_job_that_waits_for_its_own_queue_goes_on(runner):
+    said = []
+    runner.submit(lambda: said.append(runner.wait()))
+    assert runner.wait(SOON)
+    assert said == [False]
+
+
 def test_waiting_for_nothing_takes_no_time(runner):
     assert runner.wait(0)
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from lab.errors import DamagedStudy
 from lab.files import append_json_line, read_json_lines, write_atomic
+from lab.history import History
 from lab.ppo import PPO
 from lab.runs import CHECKPOINT_EVERY, CHECKPOINTS_KEPT, Run, next_folder, run_folders
 from lab.settings import PPOSettings
@@ -229,6 +230,58 @@ def test_a_run_of_the_first_version_goes_on(folder, uninterrupted):
     ppo = open_ppo(folder)
     assert ppo.update == 2
     assert same_metrics(ppo.step(), uninterrupted[2])
+
+
+@pytest.mark.parametrize("file", ["settings.jsonl", "samples.jsonl", "metrics.jsonl"])
+@pytest.mark.parametrize("written", [False, True])
+def test_an_interrupt_while_the_record_is_written_takes_the_update_back(
+    folder, file, written, monkeypatch, uninterrupted
+):
+    ppo = open_ppo(folder)
+    ppo.run.settings.clear()  # so that settings are written too
+    before = ppo.history
+
+    def interrupted(path, row):
+        if written or path.name != file:
+            append_json_line(path, row)
+        if path.name == file:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("lab.runs.append_json_line", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ppo.step()
+    monkeypatch.undo()
+    assert ppo.update == 2 and ppo.history == before
+    ppo.train(2)
+    for rows in (ppo.history, open_ppo(folder).history):
+        assert all_same(rows, uninterrupted[:4])
+    assert [row["update"] for row in read_json_lines(folder / "metrics.jsonl")] == [1, 2, 3, 4]
+    samples = [row["update"] for row in read_json_lines(folder / "samples.jsonl")]
+    assert samples == [n for n in (1, 2, 3, 4) for _ in range(4)]
+
+
+def test_a_record_in_memory_takes_an_interrupted_update_back():
+    history = History()
+    history.append({"update": 1}, [{"text": "a"}], {"kl_coef": 0.1})
+
+    class Interrupted(list):
+        def append(self, row):
+            super().append(row)
+            raise KeyboardInterrupt
+
+    history.history = Interrupted(history.history)
+    with pytest.raises(KeyboardInterrupt):
+        history.append({"update": 2}, [{"text": "b"}], {"kl_coef": 0.2})
+    assert (history.last, len(history.samples), len(history.settings)) == (1, 1, 1)
+
+
+def test_what_a_run_takes_is_measured_while_its_files_come_and_go(folder, monkeypatch):
+    run = Run(folder)
+    whole, files = run.megabytes, list(folder.iterdir())
+    gone = folder / ".checkpoint-000009.safetensors.part"
+    monkeypatch.setattr("pathlib.Path.iterdir", lambda _: iter([*files, gone]))
+    monkeypatch.setattr("pathlib.Path.is_file", lambda _: True)  # it was there a moment ago
+    assert run.megabytes == whole
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):

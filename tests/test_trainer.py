@@ -411,7 +411,14 @@ def test_training_ends_where_the_goal_is_reached(tmp_path):
 
 def test_a_goal_that_cannot_be_read_or_reached_is_said(tmp_path):
     trainer = on_disk(tmp_path, "ppo")
-    for goal in ("objective/kl", "objective/kl > 3", "objective/kl >= much", ">= 3"):
+    for goal in (
+        "objective/kl >= nan",
+        "objective/kl <= -inf",
+        "objective/kl",
+        "objective/kl > 3",
+        "objective/kl >= much",
+        ">= 3",
+    ):
         with pytest.raises(BadSetting, match="objective/kl >= 8"):
             trainer.train(3, until=goal)
     assert trainer.update == 0
@@ -456,3 +463,53 @@ def test_steps_after_a_rewind_bring_the_settings_that_came_with_them(tmp_path):
         trainer.step()
     assert trainer.settings.learning_rate == 3e-3
     assert trainer.step()["learning_rate"] == 3e-3
+
+
+def test_a_look_back_keeps_what_was_set_for_the_next_update(tmp_path):
+    trainer = on_disk(tmp_path, "ppo")
+    trainer.train(3)
+    trainer.change(kl_coef=0.9)
+    trainer.rewind(1)
+    assert trainer.settings.kl_coef == 0.1
+    trainer.rewind(2)
+    trainer.step()
+    assert trainer.settings.kl_coef == 0.9
+    trainer.change(kl_coef=0.8)
+    trainer.rewind(0)
+    trainer.rewind(3)
+    assert trainer.step()["objective/kl_coef"] == 0.8
+    trainer.rewind(3)
+    trainer.rewind(4)
+    assert trainer.settings.kl_coef == 0.8
+
+
+def test_a_metric_that_is_no_number_comes_again_as_none(tmp_path, monkeypatch):
+    trainer = on_disk(tmp_path, "dpo")
+    take = trainer.take
+
+    def without():
+        metrics, samples = take()
+        return metrics | {"margin/left": float("nan")}, samples
+
+    monkeypatch.setattr(trainer, "take", without)
+    trainer.train(2)
+    trainer.rewind(0)
+    trainer.rewind(2)
+    assert trainer.update == 2
+
+
+def test_a_run_of_another_number_of_threads_leaves_this_one_as_it_was(tmp_path, monkeypatch):
+    set_to = []
+    now = {"threads": 7}
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: now["threads"])
+    monkeypatch.setattr(
+        torch, "set_num_threads", lambda n: (set_to.append(n), now.update(threads=n))
+    )
+    trainer = make("dpo", Run(tmp_path / "dpo-1", {"kind": "dpo", "threads": 2}))
+    trainer.step()
+    assert set_to == [2, 7]
+    trainer.take = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        trainer.step()
+    assert now["threads"] == 7

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -215,3 +217,23 @@ def test_damaged_pairs_are_named(ranked, opened):
     (trainer.run.folder / "pairs.json").write_text("[{}]")
     with pytest.raises(DamagedStudy, match="pairs"):
         opened().trainer("dpo")
+
+
+def test_threads_that_ask_at_once_get_one_new_run(ranked):
+    with ranked.compute:  # both have looked before either may make one
+        pool = ThreadPoolExecutor(2)
+        asked = [pool.submit(ranked.trainer, "dpo") for _ in range(2)]
+        time.sleep(0.2)
+    first, second = (future.result(30) for future in asked)
+    assert first is second and ranked.all_runs == ["dpo-1"]
+
+
+def test_threads_that_open_a_run_at_once_get_one_trainer(ranked, opened):
+    ranked.trainer("dpo", batch_size=4).train(1)
+    again = opened()
+    with again.compute:
+        pool = ThreadPoolExecutor(2)
+        asked = [pool.submit(again.open_run, "dpo-1") for _ in range(2)]
+        time.sleep(0.2)
+    first, second = (future.result(30) for future in asked)
+    assert first is second

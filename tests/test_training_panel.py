@@ -368,3 +368,74 @@ def test_a_cell_that_runs_again_shows_the_panel_that_is_at_work(study, panel) ->
     newest.close()
     assert study.ppo() is not newest
     idle(study)
+
+
+def test_step_on_the_way_to_a_goal_keeps_the_goal_and_adds_nothing(study, panel) -> None:
+    with study.compute:  # so that no update ends meanwhile
+        panel.start(100, until="update >= 9")
+        panel.start(1)
+        assert panel.driver.to_go == 100 and "until update &gt;= 9" in panel.status.value
+    idle(study)
+    assert panel.trainer.update == 9
+    with study.compute:
+        panel.start(100, until="update >= 50")
+        panel.pause()
+        panel.start(1)  # after Pause it is a run of so many
+    idle(study)
+    assert panel.trainer.update == 11
+
+
+def test_an_update_begins_whatever_becomes_of_the_words(study, panel) -> None:
+    def fails(_):
+        raise RuntimeError("the page is gone")
+
+    panel.status.observe(fails, "value")
+    with pytest.raises(RuntimeError):
+        panel.start(1)
+    panel.status.unobserve(fails, "value")
+    idle(study)
+    assert panel.trainer.update == 8 and not panel.driver.at_work
+
+
+def test_a_run_that_cannot_be_opened_leaves_the_panel_on_the_one_it_had(study, panel) -> None:
+    branch = study.branch(5, kl_coef=0.4)
+    branch.train(1)
+    panel.refresh()
+    path = branch.run.folder / f"checkpoint-{branch.run.checkpoints[-1]:06d}.safetensors"
+    del branch
+    study._newest = None
+    gc.collect()
+    path.write_bytes(b"12345678")
+    panel.chooser.value = "ppo-2"
+    idle(study)
+    assert "header too large" in panel.status.value and 'role="alert"' in panel.status.value
+    assert panel.chooser.value == "ppo-1" == panel.trainer.run.name
+    panel.start(1)
+    idle(study)
+    assert len(study.run_record("ppo-1").history) == 8
+
+
+def test_a_choice_made_while_the_list_is_filled_is_taken(study, panel) -> None:
+    study.branch(5).train(1)
+    filling, chosen = threading.Event(), threading.Event()
+    panel._drawing.acquire()  # another thread fills the list
+    panel._showing = True
+    thread = threading.Thread(target=lambda: (filling.set(), panel._switch("ppo-2"), chosen.set()))
+    thread.start()
+    assert filling.wait(5) and not chosen.wait(0.1), "it waits"
+    panel._showing = False
+    panel._drawing.release()
+    thread.join(5)
+    idle(study)
+    assert panel.trainer.run.name == "ppo-2"
+
+
+def test_a_run_that_best_of_n_does_not_fit_says_so_beside_the_button(study) -> None:
+    rank_some(study)
+    panel = study.ppo(batch_size=4, score_clip=1.0)
+    idle(study)
+    next(box for box in panel.on_show if box.description == "frontier").value = True
+    assert "can&#x27;t be compared with best-of-n" in panel.yardstick.words.value
+    assert not [t for t in panel.figure.data if "best of n" in t.name]
+    panel.yardstick.button.click()
+    assert "score_clip" in panel.status.value and 'role="alert"' in panel.status.value

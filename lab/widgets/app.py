@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
-from ..guide import next_step, steps
+from ..guide import first_undone, steps
 from ..runner import NOW
 from .panel import Panel
 from .status import StatusLine, words_of
@@ -54,17 +54,25 @@ class App(Panel):
         self._make(place)
 
     def say_next(self) -> None:
-        """Write which step comes next, and mark the tabs whose step is done."""
+        """Write which step comes next, and mark the tabs whose step is done. What fails here is
+        said here: it is no trouble of those who said something."""
         with self._lock:
-            found, step = steps(self.study), next_step(self.study)
-            done = {s.place: s.done for s in reversed(found)}  # the first of a place counts
-            titles = [name + " ✓" * done[place] for place, name in PLACES.items()]
-            if self.tabs.titles != tuple(titles):
-                self.tabs.titles = titles
-            self._next_place = step.place if step else "rank"
-            self.go.layout.display = "none" if step is None else ""
-            words = f"Next: {step.words}" if step else "The loop is closed. Go round once more."
-            self.next.say(words)
+            try:
+                self._say_next()
+            except Exception as error:
+                self.next.say(words_of(error), alert=True)
+
+    def _say_next(self) -> None:
+        found = steps(self.study)
+        step = first_undone(found)
+        done = {s.place: s.done for s in reversed(found)}  # the first of a place counts
+        titles = [name + " ✓" * done[place] for place, name in PLACES.items()]
+        if self.tabs.titles != tuple(titles):
+            self.tabs.titles = titles
+        self._next_place = step.place if step else "rank"
+        self.go.layout.display = "none" if step is None else ""
+        words = f"Next: {step.words}" if step else "The loop is closed. Go round once more."
+        self.next.say(words)
 
     def _make(self, place: str) -> None:
         """The instrument of a tab, made in the background: that may take a model from disk."""
@@ -104,6 +112,9 @@ class App(Panel):
     def _watch(self, instrument: widgets.Widget) -> None:
         """What an instrument says of itself may mean that the next step is another."""
         if isinstance(instrument.status, StatusLine):
-            instrument.status.observe(lambda _: self.say_next(), "value")
+            instrument.status.observe(self._said, "value")  # once, however often it is asked for
         else:
-            instrument.observe(lambda _: self.say_next(), "status")
+            instrument.observe(self._said, "status")
+
+    def _said(self, _: dict) -> None:
+        self.say_next()

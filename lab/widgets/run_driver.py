@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,8 @@ class RunDriver:
         study: whose runner and lock are used.
         opens: gives the trainer; called in the background, since it may have to sample first.
         say: shows words, with `alert` those of an error.
-        show: called when the trainer is another one or stands elsewhere; gets its newest metrics,
-            or None.
+        show: called when the trainer is another one, stands elsewhere or could not be opened; gets
+            its newest metrics, or None.
         tell: called when what may be pressed, or the progress, has changed.
     """
 
@@ -56,8 +57,8 @@ class RunDriver:
         self.study.runner.submit(self._open, NOW, self._stop)
 
     def start(self, updates: int, until: str | None = None) -> None:
-        """Take so many updates; more when already at work adds to them. `until`: see
-        `Trainer.train`."""
+        """Take so many updates; more when already at work adds to them, but for a run that goes on
+        until something is reached. `until`: see `Trainer.train`."""
         try:
             goal = None if until is None else Until.of(until)
         except LabError as error:
@@ -65,21 +66,21 @@ class RunDriver:
         with self._lock:
             if self.back_to is not None or (self.at_work and not self.to_go):
                 return self._refuse()
-            self.goal, self.paused = goal, False
-            self.to_go += updates
-            self.total = self.to_go
+            if goal is not None:
+                self.goal, self.to_go = goal, updates
+            elif self.goal is None:
+                self.to_go += updates
+            self.paused, self.total = False, self.to_go
             fresh, self.at_work = not self.at_work, True
-        self._tell()
-        self._say("The update is under way…")
-        if fresh:
-            self.study.runner.submit(self._update, TRAINING, self._stop)
+            on = "" if self.goal is None else f" It goes on until {self.goal}; Pause ends it."
+        self._begin(f"The update is under way…{on}", self._update if fresh else None, TRAINING)
 
     def pause(self) -> None:
         """Stop after the update under way."""
         with self._lock:
             if not self.at_work:
                 return
-            self.to_go, self.paused = min(self.to_go, 1), True
+            self.to_go, self.paused, self.goal = min(self.to_go, 1), True, None
         self._tell()
         self._say("Pausing after this update…")
 
@@ -92,9 +93,7 @@ class RunDriver:
             if update == self.trainer.update:
                 return self._say(f"{self.trainer.run.name} stands at update {update}.")
             self.at_work, self.paused, self.back_to, self.goal = True, False, update, None
-        self._tell()
-        self._say(f"Rewinding to update {update}…")
-        self.study.runner.submit(self._approach, NOW, self._stop)
+        self._begin(f"Rewinding to update {update}…", self._approach)
 
     def branch(self, **changes: Any) -> None:
         """A sibling run from where the trainer stands, with other settings; it is driven on."""
@@ -102,9 +101,8 @@ class RunDriver:
             if self.at_work or self.trainer is None:
                 return self._refuse()
             self.at_work = True
-        self._tell()
-        self._say("A branch is made: weights and moments are copied…")
-        self.study.runner.submit(partial(self._branch, changes), NOW, self._stop)
+        words = "A branch is made: weights and moments are copied…"
+        self._begin(words, partial(self._branch, changes))
 
     def switch(self, name: str) -> bool:
         """Drive another run. False where that is refused."""
@@ -118,10 +116,21 @@ class RunDriver:
 
         def failed(error: BaseException) -> None:
             self._opens = before
+            with suppress(Exception):  # where that fails too, Step opens it
+                self._open()
             self._stop(error)
 
         self.study.runner.submit(self._open, NOW, failed)
         return True
+
+    def _begin(self, words: str, job: Callable[[], None] | None, priority: int = NOW) -> None:
+        """Say what begins, and begin it, whatever becomes of the words."""
+        try:
+            self._tell()
+            self._say(words)
+        finally:
+            if job is not None:
+                self.study.runner.submit(job, priority, self._stop)
 
     # Jobs of the background thread
 
@@ -186,8 +195,7 @@ class RunDriver:
 
     def _stop(self, error: BaseException) -> None:
         self._rest()
-        if self.trainer is not None:
-            self._show(None)
+        self._show(None)
         self._say(words_of(error), alert=True)
 
     def _refuse(self) -> None:

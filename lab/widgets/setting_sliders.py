@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,7 @@ class SettingSliders(widgets.HBox):
     """
 
     def __init__(self, settings: Settings, on_change: Callable[[str, float], None]) -> None:
-        self._on_change, self._showing = on_change, False
+        self._on_change, self._showing, self._lock = on_change, False, threading.RLock()
         self.sliders: dict[str, widgets.Widget] = {
             name: widgets.FloatSlider(**SLIDERS[name])
             for name in settings.live()
@@ -43,17 +44,18 @@ class SettingSliders(widgets.HBox):
 
     def show(self, settings: Settings) -> None:
         """Show a run's own settings, also those past the ends that the sliders had."""
-        self._showing = True
-        try:
-            for name, slider in self.sliders.items():
-                value = getattr(settings, name)
-                if isinstance(slider, widgets.FloatLogSlider):
-                    value = max(value, 10**slider.min)
-                else:
-                    slider.min, slider.max = min(slider.min, value), max(slider.max, value)
-                slider.value = value
-        finally:
-            self._showing = False
+        with self._lock:
+            self._showing = True
+            try:
+                for name, slider in self.sliders.items():
+                    value = getattr(settings, name)
+                    if isinstance(slider, widgets.FloatLogSlider):
+                        value = max(value, 10**slider.min)
+                    else:
+                        slider.min, slider.max = min(slider.min, value), max(slider.max, value)
+                    slider.value = value
+            finally:
+                self._showing = False
 
     def changes(self, settings: Settings) -> dict[str, Any]:
         """What the sliders show that is not what `settings` has."""
@@ -66,5 +68,7 @@ class SettingSliders(widgets.HBox):
         }
 
     def _moved(self, name: str, value: float) -> None:
-        if not self._showing:
+        with self._lock:  # a hand moves one while another thread shows what a run has
+            showing = self._showing
+        if not showing:
             self._on_change(name, value)

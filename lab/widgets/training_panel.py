@@ -160,8 +160,9 @@ class TrainingPanel(Panel):
         self.driver.branch(**(self._settings.changes(trainer.settings) if trainer else {}))
 
     def _switch(self, name: str | None) -> None:
-        if self._showing or not name:
-            return
+        with self._drawing:  # the list may be filled on another thread just now
+            if self._showing or not name:
+                return
         if self.driver.switch(name):
             self.lens.clear()  # it would keep the run's memory
         else:  # the list says what is driven still
@@ -191,7 +192,8 @@ class TrainingPanel(Panel):
 
     def _show(self, metrics: dict | None) -> None:
         """The trainer is another one, or stands elsewhere."""
-        trainer = self.trainer
+        if (trainer := self.trainer) is None:
+            return self._show_runs()  # the list says which run could not be left
         rewound = trainer.update < trainer.run.last  # then sliders may be preparing a branch
         if self._name != trainer.run.name or metrics is None or not rewound:
             self._settings.show(trainer.settings)
@@ -208,15 +210,16 @@ class TrainingPanel(Panel):
         self.controls.progressed(d.to_go, d.total, d.paused, d.at_work)
 
     def _show_runs(self) -> None:
-        rows = self.study.run_table()
-        names = [row["run"] for row in rows if row["kind"] == self.kind]
-        self._showing = True
-        try:
-            self.chooser.options = names
-            self.chooser.value = self._name if self._name in names else None
-        finally:
-            self._showing = False
-        self.table.show(rows, self._name, self.kind)
+        with self._drawing:
+            rows = self.study.run_table()
+            names = [row["run"] for row in rows if row["kind"] == self.kind]
+            self._showing = True
+            try:
+                self.chooser.options = names
+                self.chooser.value = self._name if self._name in names else None
+            finally:
+                self._showing = False
+            self.table.show(rows, self._name, self.kind)
 
     def refresh(self) -> None:
         """Show what others have done to the runs meanwhile, in code for example."""
@@ -239,7 +242,9 @@ class TrainingPanel(Panel):
         on_show = [i for i, box in enumerate(self.on_show) if box.value]
         beside = {name: self.study.run_record(name).history for name in self.table.beside}
         over_kl = any(self._plots[i].over_kl for i in on_show)
-        curves = Curves(history, samples, now, beside, self._yardsticks() if over_kl else {})
+        fits = self._name is not None and self.yardstick.fits(self._name)
+        sticks = self._yardsticks() if over_kl and fits else {}
+        curves = Curves(history, samples, now, beside, sticks)
         self._figure.draw(curves, on_show)
         self.controls.show(first, now, last)
         so_far = [row for row in history if row["update"] <= now]

@@ -11,7 +11,7 @@ import numpy as np
 from .. import frontier
 from ..errors import LabError
 from ..runner import TRAINING
-from .status import words_of
+from .status import StatusLine, words_of
 
 if TYPE_CHECKING:
     from ..experiment import Experiment
@@ -42,7 +42,14 @@ class YardstickButton(widgets.HBox):
         )
         self.button.on_click(lambda _: self.measure())
         self.progress = widgets.IntProgress(0, 0, 1, layout={"visibility": "hidden"})
-        super().__init__([self.button, self.progress])
+        self.words = StatusLine()
+        super().__init__([self.button, self.progress, self.words])
+
+    def fits(self, run: str) -> bool:
+        """Whether best-of-n is a yardstick for a run; says why where it is none."""
+        why = frontier.unlike(self.study, run)
+        self.words.say(why)
+        return not why
 
     def measure(self) -> None:
         """What `frontier.measure` does, in the background."""
@@ -50,6 +57,7 @@ class YardstickButton(widgets.HBox):
         try:
             if run is None:
                 raise LabError("The run is not open yet: a moment.")
+            frontier.require_like(self.study, run)
             prompts = frontier.heldout(self.study)
         except LabError as error:
             return self._say(str(error), alert=True)
