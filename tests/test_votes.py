@@ -152,7 +152,7 @@ def test_a_duel_is_drawn_from_its_number_alone(trained) -> None:
     assert len({names for _, names, _ in draws}) == 6, "every pair in both orders"
     assert all(a != b for _, (a, b), _ in draws)
     heldout = trained.heldout
-    assert len(heldout) == 3
+    assert heldout == PROMPTS[3::4], "in the order of the file"
     assert sorted(p for p, _, _ in draws[: len(heldout)]) == sorted(heldout)
 
 
