@@ -136,6 +136,7 @@ def self_consistency(rankings: Sequence[Ranking], rater: str) -> Estimate | None
     """How often a rater orders the pairs of a prompt the same way when it comes again: a pair tied
     once and not the other time counts half. None without a repeat."""
     first = {r.id: r for r in rankings}
+    first |= {r.edits: r for r in rankings if r.edits is not None}  # in its place
     same, prompts = [], []
     for again in rankings:
         before = first.get(again.repeats)

@@ -33,6 +33,10 @@ class NotReady(LabError):
     """A step was asked for before the step it needs: says what is missing."""
 
 
+class AlreadyAnswered(LabError):
+    """A question was answered on another board, or in another notebook, meanwhile."""
+
+
 class BadSetting(LabError, ValueError):
     """A setting is outside its range: names the setting, the value and the range."""
 

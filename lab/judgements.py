@@ -21,13 +21,15 @@ class Judgements:
         measuring: the pairs of held-out prompts.
         predictions: what was predicted of them; of prompts that came up at random, the first time
             that they did. A prompt chosen since the model was unsure of it is harder than others,
-            one that another rater had before is easier.
+            one that another rater had before is easier, and whoever edits has seen the guess.
+            Held-out prompts have an accuracy of their own.
         changed: rankings that came or were undone since somebody set this to 0.
     """
 
     def __init__(self, store: PreferenceStore, heldout: frozenset[str]) -> None:
         self._store, self._heldout = store, heldout
         self._newest = self.changed = 0
+        self._undone: set[int] = set()
         self._forget()
 
     def _forget(self) -> None:
@@ -43,25 +45,28 @@ class Judgements:
         return len(self._standing)
 
     def read(self) -> bool:
-        """Read what is new. If a ranking was undone, forget all and read all again: then True."""
-        new = self._store.rankings(after=self._newest)
-        undone = self._standing & self._store.undone()
-        self.changed += len(new) + len(undone)
-        if undone:
+        """Read what is new. If one was undone, forget all and read all again (what an undone edit
+        had replaced stands again): then True."""
+        new, undone = self._store.rankings(after=self._newest), self._store.undone()
+        turned = undone ^ self._undone
+        self.changed += len(new) + len(turned)
+        if turned:
             self._forget()
-            new = self._store.rankings()
+            self._undone, new = undone, self._store.rankings()
         for ranking in new:
             self._standing.add(ranking.id)
             self._newest = max(self._newest, ranking.id)
-            if ranking.selection == "random" and ranking.prompt not in self._seen:
-                self.predictions.add(ranking)
+            fresh = ranking.prompt not in self._seen and ranking.edits is None
             self._seen.add(ranking.prompt)
             if ranking.prompt in self._heldout:
                 self.measuring += pairs_of(ranking)
-            elif pairs := pairs_of(ranking):
+                continue
+            if fresh and ranking.selection == "random":
+                self.predictions.add(ranking)
+            if pairs := pairs_of(ranking):
                 self._order.setdefault(ranking.prompt, len(self._order))
                 self.training += pairs
-        return bool(undone)
+        return bool(turned)
 
     @property
     def folds(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -32,15 +32,15 @@ def merge(studies: Sequence[str | Path], out: str | Path) -> Agreement:
 
     Skipped prompts, repeats and blind votes come along, what was taken back does not; no training
     runs, and of completions of a run only what was ranked. A rater's name that several studies
-    have gets the study's name beside it.
+    have gets the study's name beside it; a folder given twice counts once.
 
     Raises:
         LabError: `out` exists, a folder is no study, or they are of different models or sampling.
     """
-    folders, out = [Path(folder) for folder in studies], Path(out)
+    folders, out = list({Path(f).resolve(): Path(f) for f in studies}.values()), Path(out)
     if out.exists():
         raise LabError(f"{out} exists already. Give another --out, or delete the folder.")
-    if len({folder.resolve() for folder in folders}) < 2:
+    if len(folders) < 2:
         raise LabError("merge needs two studies or more: give their folders.")
     settings = [study_settings(folder) for folder in folders]
     for key in AS_MADE:
@@ -56,17 +56,18 @@ def merge(studies: Sequence[str | Path], out: str | Path) -> Agreement:
     prompts = {p.text: p for folder in folders for p in load_prompts(folder / "prompts.jsonl")}
     write_prompts(part / "prompts.jsonl", list(prompts.values()))
     with closing(PreferenceStore(part / "preferences.sqlite")) as merged:
-        names = rater_names(folders)
+        labels = labels_of(folders)
+        names = rater_names(labels)
         known: dict[tuple, int] = {}
         for folder in folders:
             with closing(PreferenceStore(folder / "preferences.sqlite")) as store:
-                ids = add_completions(merged, store, folder.name, known)
+                ids = add_completions(merged, store, labels[folder], known)
                 add_rankings(merged, store, ids, names[folder])
-                add_votes(merged, store, folder.name, names[folder])
+                add_votes(merged, store, labels[folder], names[folder])
                 merged.guidelines = merged.guidelines or store.guidelines
         agreement = Agreement.of(merged.rankings(repeats=True))
-    origin = [folder.name for folder in folders]
-    write_json(part / "experiment.json", settings[0] | {"name": out.name, "merged": origin})
+    origin = {"name": out.name, "merged": list(labels.values())}
+    write_json(part / "experiment.json", settings[0] | origin)
     part.rename(out)
     return agreement
 
@@ -81,16 +82,27 @@ def study_settings(folder: Path) -> dict:
         raise LabError(f"{folder} is no study that can be read ({error}).") from error
 
 
-def rater_names(folders: Sequence[Path]) -> dict[Path, dict[str, str]]:
+def labels_of(folders: Sequence[Path]) -> dict[Path, str]:
+    """A name for each study, with as much of its place before it as tells it from the others:
+    "first" in the folders of two people is "anna/first" and "ben/first"."""
+    labels, parts = {}, {folder: folder.resolve().parts for folder in folders}
+    for folder, own in parts.items():
+        others = [p for f, p in parts.items() if f != folder]
+        length = next(n for n in range(1, 99) if all(own[-n:] != p[-n:] for p in others))
+        labels[folder] = "/".join(own[-length:])
+    return labels
+
+
+def rater_names(labels: Mapping[Path, str]) -> dict[Path, dict[str, str]]:
     """What each rater of each study is called in the merged one."""
     raters: dict[Path, list[str]] = {}
-    for folder in folders:
+    for folder in labels:
         with closing(PreferenceStore(folder / "preferences.sqlite")) as store:
-            rankings = store.rankings(skipped=True, repeats=True)
-        raters[folder] = list(dict.fromkeys(r.rater for r in rankings))
+            rows = [*store.rankings(skipped=True, repeats=True), *Votes(store).all()]
+        raters[folder] = list(dict.fromkeys(row.rater for row in rows))
     everybody = [rater for names in raters.values() for rater in names]
     return {
-        folder: {r: r if everybody.count(r) == 1 else f"{r} ({folder.name})" for r in names}
+        folder: {r: r if everybody.count(r) == 1 else f"{r} ({labels[folder]})" for r in names}
         for folder, names in raters.items()
     }
 
@@ -143,7 +155,7 @@ def add_votes(
     """Add a study's votes that stand; its runs get its name before theirs."""
     for vote in Votes(store).all():
         variants = tuple(f"{study}/{v}" if RUN.match(v) else v for v in vote.variants)
-        new = replace(vote, variants=variants, rater=names.get(vote.rater, vote.rater))
+        new = replace(vote, variants=variants, rater=names[vote.rater])
         Votes(merged).add(new)
 
 
@@ -157,4 +169,5 @@ def show(agreement: Agreement, out: Path, console: Console | None = None) -> Non
             given = "\n".join(f"{name}: {ranks_in_words(r)}" for name, r in d.ranks.items())
             table.add_row(Text(d.prompt[:80]), f"{d.share:.0%}", Text(given))
         console.print(table)
-    console.print(Text(f"The merged study is {out}; open it with lab.Experiment({out.name!r})."))
+    where = f"lab.Experiment({out.name!r}, root={str(out.resolve().parent)!r})"
+    console.print(Text(f"The merged study is {out}; open it with {where}."))

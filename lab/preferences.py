@@ -28,9 +28,11 @@ class Ranking:
     Attributes:
         tiers: completion ids from best to worst; those in one tier are tied. None: skipped.
         shown: completion ids in the order on screen.
-        selection_probability: how likely this prompt was chosen; None if a person chose it.
+        selection_probability: how likely this prompt was chosen among those not yet judged (or of a
+            repeat, that this one came again); None if a person chose it.
         predicted: the reward model's score of each shown completion *before* this ranking, or
-            None if there was no model yet. Prequential accuracy comes from it.
+            None if there was no model yet, or the rater had seen its guess: ranked, taken back,
+            ranked again. Prequential accuracy comes from it.
         selection: how the prompt was chosen: "random", or "unsure" where it was the one whose
             ranking the reward model was least sure of.
         all_bad: the rater found none of them acceptable; they are in one tier.

@@ -94,9 +94,9 @@ def choose_repeat(seed: int, history: Sequence[Ranking], share: float) -> Choice
     rng = np.random.default_rng([seed, 5, len(history)])
     if rng.random() >= share:
         return None
-    again = {r.repeats for r in history}
+    again = {r.repeats for r in history} - {None}
     ranked = [r for r in history if r.tiers is not None]
-    old = [r for r in ranked[:-REPEAT_AFTER] if r.repeats is None and r.id not in again]
+    old = [r for r in ranked[:-REPEAT_AFTER] if r.repeats is None and not again & {r.id, r.edits}]
     if not old:
         return None
     ranking = old[int(rng.integers(len(old)))]

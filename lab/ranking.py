@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .asking import Asking, Question
-from .errors import LabError
+from .errors import AlreadyAnswered, LabError
 from .preferences import Ranking
 from .questions import Choice, History, check_asking
 from .raters import Rater, get_rater
@@ -56,8 +56,9 @@ class RankingSession(Asking):
         rater: whose judgements these are. Each rater is asked every prompt.
         policy: "reference", or "aligned" for what the newest run says now.
         k: completions to rank, 2 to 9.
-        ask: "random", prompts in a seeded order; or "unsure", those of which the reward model is
-            least sure, and RANDOM_SHARE of them at random to measure by.
+        ask: "random", prompts in a seeded order; or "unsure", those of which the reward model was
+            least sure when the last ranking came in, and RANDOM_SHARE of them at random to measure
+            by.
         repeats: the share of questions that ask an earlier one again, unannounced, with the
             completions in another order. Their answers train nothing.
         heldout: ask the prompts that are held out: their rankings measure the reward model, and
@@ -79,6 +80,7 @@ class RankingSession(Asking):
         check_asking(ask, repeats)
         self.study, self.k, self.repeats = study, k, repeats
         self.split = "heldout" if heldout else "train"
+        self._held_out = frozenset(study.completions.order("heldout"))
         self.policy = study.policy_name(policy)
         self.started = time.monotonic()
         self.guess: Guess | None = None  # of the last ranking
@@ -115,8 +117,9 @@ class RankingSession(Asking):
     @property
     def done(self) -> list[Ranking]:
         """This rater's judgements of this policy's completions that stand, oldest first; skipped
-        prompts and repeats included."""
-        return self._history.read()
+        prompts and repeats included. A session of held-out prompts has those of its own."""
+        heldout = self.split == "heldout"
+        return [r for r in self._history.read() if (r.prompt in self._held_out) == heldout]
 
     @property
     def seconds(self) -> float | None:
@@ -176,7 +179,8 @@ class RankingSession(Asking):
         """Take back this rater's last judgement; its question comes again. If it had changed an
         earlier one, that one stands again, and the open question stays."""
         self.leave()
-        ranking = self.study.store.undo(self.rater)
+        done = self.done
+        ranking = self.study.store.undo(self.rater, done[-1].id) if done else None
         if ranking is not None:
             self.guess = self._choice = None
             self.study.refit()
@@ -245,9 +249,15 @@ class RankingSession(Asking):
 
     def _keep(self, question: Question, tiers, seconds: float | None, **more) -> Ranking:
         ids = tuple(c.id for c in question.completions)
-        model, edits = self.study.reward_model, question.edits
-        head, predicted = model.head, model.predict(ids)
-        ranking = self.study.store.add_ranking(
+        model, edits, store = self.study.reward_model, question.edits, self.study.store
+        new = edits is None and question.repeats is None
+        if new and any(r.prompt == question.prompt for r in self.done):
+            self.current = self._choice = None
+            raise AlreadyAnswered("This question was answered elsewhere meanwhile.")
+        head = model.head
+        seen = store.was_guessed(question.prompt, self.rater)
+        predicted = None if seen else model.predict(ids)
+        ranking = store.add_ranking(
             Ranking(
                 prompt=question.prompt,
                 tiers=tiers,

@@ -6,6 +6,7 @@ that what takes 0.1 GB and more in a study takes a few MB.
 
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import closing
 from dataclasses import asdict
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import LabError
-from .files import append_json_line, read_json_lines, runs_root
+from .files import append_json_line, read_json_lines, runs_root, write_json
 from .preferences import Completion, Ranking
 from .store import PreferenceStore
+from .votes import Vote, Votes
 
 if TYPE_CHECKING:
     from .experiment import Experiment
@@ -37,7 +39,7 @@ def sample_study(name: str = "sample", root: str | Path | None = None) -> Experi
 
 
 def pack(study: Experiment, folder: str | Path) -> None:
-    """Write a study small: its rankings, what was ranked, and its runs at their newest update.
+    """Write a study small: rankings, votes, what was ranked, and its runs at their newest update.
 
     Weights are rounded to eight bits, Adam's moments and earlier checkpoints are left out: a run
     goes on from there, or again from its start, but not bit for bit.
@@ -57,13 +59,17 @@ def pack(study: Experiment, folder: str | Path) -> None:
                 f"{trainer.run.name} did not start from the reference: it can't be packed."
             )
     folder.mkdir(parents=True)
-    for name in ("experiment.json", "prompts.jsonl", "reward.jsonl"):
+    for name in ("prompts.jsonl", "reward.jsonl"):
         shutil.copy2(study.folder / name, folder)
+    settings = json.loads((study.folder / "experiment.json").read_text("utf-8"))
+    write_json(folder / "experiment.json", settings | {"guidelines": study.store.guidelines})
     completions = study.store.completions()
     for c in completions:
         append_json_line(folder / "completions.jsonl", asdict(c))
     for ranking in study.store.rankings(skipped=True, repeats=True):
         append_json_line(folder / "rankings.jsonl", asdict(ranking))
+    for vote in Votes(study.store).all():
+        append_json_line(folder / "votes.jsonl", asdict(vote))
     extractor = study.reference.trunk.extractor
     features = study.reward_model.features([c.id for c in completions]).astype(np.float16)
     save_file({extractor: features}, folder / "features.safetensors")
@@ -127,7 +133,7 @@ def unpack(folder: str | Path, study: str | Path) -> Experiment:
 
 
 def unpack_preferences(folder: Path, path: Path) -> None:
-    """Completions with their features, and rankings, as a store."""
+    """Completions with their features, rankings and votes as a store."""
     from safetensors.numpy import load_file
 
     [(extractor, features)] = load_file(folder / "features.safetensors").items()
@@ -136,10 +142,16 @@ def unpack_preferences(folder: Path, path: Path) -> None:
         completions = [Completion(**row | {"token_ids": tuple(row["token_ids"])}) for row in rows]
         ids = store.add_completions(completions, extractor, features.astype(np.float32))
         new = {c.id: id for c, id in zip(completions, ids, strict=True)}
+        added: dict[int, int] = {}
         for row in read_json_lines(folder / "rankings.jsonl"):
             tiers = row["tiers"] and tuple(tuple(new[i] for i in tier) for tier in row["tiers"])
-            shown = tuple(new[i] for i in row["shown"])
-            store.add_ranking(Ranking(**row | {"tiers": tiers, "shown": shown}))
+            row |= {"tiers": tiers, "shown": tuple(new[i] for i in row["shown"]), "edits": None}
+            row["repeats"] = row["repeats"] and added.get(row["repeats"], 0)
+            added[row["id"]] = store.add_ranking(Ranking(**row)).id
+        for row in read_json_lines(folder / "votes.jsonl"):
+            pairs = {name: tuple(row[name]) for name in ("variants", "texts")}
+            Votes(store).add(Vote(**row | pairs))
+        store.guidelines = json.loads((folder / "experiment.json").read_text())["guidelines"]
 
 
 def unpack_weights(study: Experiment, name: str) -> None:
@@ -150,6 +162,8 @@ def unpack_weights(study: Experiment, name: str) -> None:
     from .training import KINDS, open_trainer
 
     run = Run(study.folder / name)
+    if run.last in run.checkpoints:  # a crash came before they were put away
+        return (run.folder / WEIGHTS).unlink()
     small = load_file(run.folder / WEIGHTS)
     with study.compute:
         trainer = open_trainer(study, run, resume=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import DamagedStudy, LabError
+from .errors import AlreadyAnswered, DamagedStudy, LabError
 from .preferences import Completion, Pair, Ranking, pairs_of
 
 SCHEMA_VERSION = 2
@@ -199,6 +199,7 @@ class PreferenceStore:
 
         Raises:
             LabError: the tiers are not an arrangement of the completions shown.
+            AlreadyAnswered: what it edits no longer stands.
         """
         if ranking.tiers is not None:
             placed = [c for tier in ranking.tiers for c in tier]
@@ -217,7 +218,12 @@ class PreferenceStore:
         with self._lock, self._db:
             id = self._db.execute(sql, row).lastrowid
             replaced = "UPDATE rankings SET undone = ? WHERE id = ? AND undone IS NULL"
-            self._db.execute(replaced, (created, ranking.edits))
+            count = self._db.execute(replaced, (created, ranking.edits)).rowcount
+            if ranking.edits is not None and not count:
+                raise AlreadyAnswered(
+                    f"Ranking {ranking.edits} was changed or taken back elsewhere meanwhile. It is "
+                    "left as it is there."
+                )
         return replace(ranking, id=id, created=created)
 
     def rankings(
@@ -253,6 +259,13 @@ class PreferenceStore:
                   GROUP BY prompt ORDER BY MIN(id)"""
         return [prompt for (prompt,) in self._read(sql, (policy, rater, skipped))]
 
+    def was_guessed(self, prompt: str, rater: str) -> bool:
+        """Whether a rater has ranked a prompt before and seen the reward model's guess, though it
+        was taken back."""
+        sql = """SELECT 1 FROM rankings WHERE prompt = ? AND rater = ? AND undone IS NOT NULL
+                 AND tiers != 'null' AND predicted != 'null' LIMIT 1"""
+        return bool(self._read(sql, (clean(prompt), clean(rater))))
+
     def ranked(self) -> list[tuple[str, str]]:
         """Prompt and policy of each of `rankings()`, without reading what was ranked."""
         return self._read(
@@ -266,14 +279,14 @@ class PreferenceStore:
         """Ids of the judgements that were taken back."""
         return {id for (id,) in self._read("SELECT id FROM rankings WHERE undone IS NOT NULL")}
 
-    def undo(self, rater: str | None = None) -> Ranking | None:
-        """Take back the last judgement that stands (of one rater, if given); what it had edited
-        stands again. The row stays in the store, marked. Returns what was taken back, or None if
-        there was nothing."""
+    def undo(self, rater: str | None = None, id: int | None = None) -> Ranking | None:
+        """Take back the last judgement that stands (of one rater, or the one with an id, if given);
+        what it had edited stands again. The row stays in the store, marked. Returns what was taken
+        back, or None if there was nothing."""
         last = "SELECT * FROM rankings WHERE undone IS NULL AND (?1 IS NULL OR rater = ?1)"
-        last += " ORDER BY id DESC LIMIT 1"
+        last += " AND (?2 IS NULL OR id = ?2) ORDER BY id DESC LIMIT 1"
         with self._lock, self._db:
-            found = [as_ranking(row) for row in self._read(last, (rater and clean(rater),))]
+            found = [as_ranking(row) for row in self._read(last, (rater and clean(rater), id))]
             for ranking in found:
                 mark = "UPDATE rankings SET undone = ? WHERE id = ?"
                 self._db.execute(mark, (time.time(), ranking.id))

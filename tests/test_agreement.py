@@ -91,3 +91,11 @@ def test_agreement_counts_raters_and_reads_in_words_and_as_text_only() -> None:
     assert found.rankings == {"<b>Ada": 1, "Bo": 1}
     assert "Krippendorff's alpha" in str(found) and "with themselves: 1.00" in str(found)
     assert "<b>Ada" not in found._repr_html_() and "&lt;b&gt;Ada" in found._repr_html_()
+
+
+def test_a_ranking_that_was_edited_is_compared_as_it_stands() -> None:
+    rows = [
+        ranking(0, strict([3, 2, 1, 0]), id=3, edits=1),
+        ranking(0, strict([3, 2, 1, 0]), id=2, repeats=1),
+    ]
+    assert self_consistency(rows, "Ada").value == 1.0

@@ -297,3 +297,21 @@ def test_the_next_question_is_quick_when_its_completions_are_there(study) -> Non
 def test_a_long_text_is_cut_where_it_is_named_in_passing() -> None:
     assert words.cut("a\n b") == "a b"
     assert len(words.cut("x" * 500)) == words.LONGEST
+
+
+def test_a_board_of_held_out_prompts_counts_its_own_rankings(study) -> None:
+    study.session().simulate(lambda prompt, text: -len(text), 3)
+    board = study.rank(rankings=2, rater=study.store.rankings()[0].rater, heldout=True)
+    idle(study)
+    assert board.done == 0 and "measure the reward model" in board.asking
+
+
+def test_a_question_that_was_answered_elsewhere_gives_way_to_the_next(study) -> None:
+    board, other = study.rank(), study.session()
+    idle(study)
+    other.next()
+    other.submit([[0], [1], [2], [3]])
+    first = board.question["prompt"]
+    say(board, "submit", tiers=[[3], [2], [1], [0]])
+    assert board.question["prompt"] != first and "answered elsewhere" in board.status
+    assert len(study.store.rankings()) == 1

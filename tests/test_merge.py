@@ -95,3 +95,17 @@ def test_the_command_shows_the_agreement(two, tmp_path, capsys) -> None:
     out = capsys.readouterr().out
     assert "Krippendorff's alpha" in out and "me (ben): " in out and "100%" in out
     assert main(["merge", *folders, "--out", str(tmp_path / "class")]) == 1
+
+
+def test_studies_of_the_same_name_keep_their_raters_apart(tmp_path, model) -> None:
+    folders = []
+    for person, taste in {"anna": shorter, "ben": longer}.items():
+        study = small_study(tmp_path / person, model, "first")
+        study.session().simulate(lab.Rater("me", taste, 0.01), 3)
+        Votes(study.store).add(Vote("p", ("reference", "ppo-1@3"), ("a", "b"), "a", "judge"))
+        folders.append(study.folder)
+    agreement = merge([*folders, folders[0]], tmp_path / "class")  # one of them twice
+    assert agreement.rankings == {"me (anna/first)": 3, "me (ben/first)": 3}
+    votes = Votes(small_study(tmp_path, model, "class").store).all()
+    assert {v.rater for v in votes} == {"judge (anna/first)", "judge (ben/first)"}
+    assert {v.variants[1] for v in votes} == {"anna/first/ppo-1@3", "ben/first/ppo-1@3"}

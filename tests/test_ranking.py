@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from studies import rank_some, small_study
 
-from lab.errors import LabError
+from lab.errors import AlreadyAnswered, LabError
 from lab.guess import guess_of, ranks_of
 from lab.preferences import Ranking
 from lab.questions import (
@@ -378,3 +378,56 @@ def test_held_out_prompts_are_asked_when_wanted_and_train_nothing(study) -> None
     assert accuracies.heldout.count > 0 and accuracies.rankings == 6
     assert not held_out & set(study.completions.pool_prompts())
     assert not held_out & set(study.session().upcoming())
+
+
+def test_one_question_on_two_boards_is_kept_once(study) -> None:
+    one, two = study.session(), study.session()
+    one.next(), two.next()
+    one.submit([[0], [1], [2], [3]])
+    with pytest.raises(AlreadyAnswered):
+        two.submit([[3], [2], [1], [0]])
+    assert len(study.store.rankings()) == 1
+    assert two.next().prompt != study.store.rankings()[0].prompt
+
+
+def test_undo_stays_within_its_session(study) -> None:
+    rank_some(study, 2)
+    rater = study.store.rankings()[0].rater
+    held_out = study.session(rater, heldout=True)
+    assert held_out.done == [] and held_out.undo() is None
+    assert len(study.store.rankings()) == 2
+    assert study.session(rater).undo() is not None
+
+
+def test_a_guess_that_was_seen_does_not_count(study) -> None:
+    rank_some(study, 5)
+    rater = study.store.rankings()[0].rater
+    pairs = study.reward_model.accuracies.prequential.count
+    session = study.session(rater)
+    session.edit(study.store.rankings()[3].id)
+    session.submit([[0], [1], [2], [3]])
+    study.refit()
+    assert study.reward_model.accuracies.prequential.count < pairs
+    session.next()
+    session.submit([[0], [1], [2], [3]])
+    taken_back = session.undo()
+    assert taken_back.predicted is not None
+    assert session.submit([[3], [2], [1], [0]]).predicted is None
+
+
+def test_held_out_rankings_are_not_among_the_predicted_ones(study) -> None:
+    rank_some(study, 5)
+    before = study.reward_model.accuracies.prequential
+    study.session(heldout=True).simulate(lambda prompt, text: -len(text), 2)
+    assert study.reward_model.accuracies.prequential == before
+
+
+def test_what_an_undone_edit_had_replaced_trains_again(study) -> None:
+    rank_some(study, 3)
+    session = study.session(study.store.rankings()[0].rater)
+    session.edit(study.store.rankings()[0].id)
+    session.skip()
+    study.refit()
+    assert study.reward_model.accuracies.rankings == 2
+    session.undo()
+    assert study.reward_model.accuracies.rankings == len(study.store.rankings()) == 3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from studies import idle, rank_some
 from lab.errors import LabError
 from lab.preferences import Ranking
 from lab.sample import SAMPLE, WEIGHTS, pack, sample_study, unpack
+from lab.votes import Vote, Votes
 
 
 @pytest.fixture
@@ -65,6 +68,33 @@ def test_unpacking_again_opens_what_is_there(packed, tmp_path) -> None:
     rank_some(unpack(folder, tmp_path / "again"), 2)
     again = unpack(folder, tmp_path / "again")
     assert len(again.store.rankings()) == 8
+    assert not (again.folder / "ppo-1" / WEIGHTS).exists()
+
+
+def test_edits_repeats_votes_and_guidelines_come_along(study, tmp_path) -> None:
+    rank_some(study, 4)
+    first, second = study.store.rankings()[:2]
+    study.store.add_ranking(replace(first, id=0, edits=first.id, tiers=first.tiers[::-1]))
+    study.store.add_ranking(replace(second, id=0, repeats=second.id))
+    Votes(study.store).add(Vote("p", ("reference", "ppo-1"), ("a", "b"), "tie"))
+    study.store.guidelines = "Be kind."
+    study.refit()
+    pack(study, tmp_path / "packed")
+    again = unpack(tmp_path / "packed", tmp_path / "again")
+    assert [r.tiers for r in again.store.rankings()] == [r.tiers for r in study.store.rankings()]
+    [repeat] = [r for r in again.store.rankings(repeats=True) if r.repeats is not None]
+    assert again.store.ranking(repeat.repeats).prompt == second.prompt
+    assert [v.winner for v in Votes(again.store).all()] == ["tie"]
+    assert again.store.guidelines == "Be kind."
+
+
+def test_a_crash_while_weights_are_unpacked_does_not_add_them_twice(packed, tmp_path) -> None:
+    _, folder = packed
+    again = unpack(folder, tmp_path / "again")
+    before = {n: t.clone() for n, t in again.trainer().policy.trainable_state().items()}
+    shutil.copy(folder / "ppo-1" / WEIGHTS, again.folder / "ppo-1")
+    after = unpack(folder, tmp_path / "again").trainer().policy.trainable_state()
+    assert all(torch.equal(after[name], before[name]) for name in before)
     assert not (again.folder / "ppo-1" / WEIGHTS).exists()
 
 

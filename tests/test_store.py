@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from lab.errors import DamagedStudy, LabError
+from lab.errors import AlreadyAnswered, DamagedStudy, LabError
 from lab.preferences import Completion, Ranking, pairs_of
 from lab.store import PreferenceStore
 
@@ -131,6 +131,14 @@ def test_an_edited_ranking_stands_in_place_of_the_first_until_it_is_undone(store
     assert store.rankings() == [first]
     with pytest.raises(LabError, match="no ranking 99"):
         store.ranking(99)
+
+
+def test_two_edits_of_one_ranking_do_not_both_stand(store):
+    first = rank(store, ((1,), (2,)))
+    second = rank(store, ((2,), (1,)), edits=first.id)
+    with pytest.raises(AlreadyAnswered, match="changed or taken back"):
+        rank(store, ((1, 2),), edits=first.id)
+    assert store.rankings() == [second]
 
 
 def test_repeats_are_left_out_unless_they_are_wanted(store):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..errors import AlreadyAnswered
 from ..raters import get_rater
 from ..runner import AHEAD, NOW
 from . import ranking_words as words
@@ -117,13 +118,20 @@ class RankingBoard(BoardView):
         question = self.session.current
         if question is None:
             return
-        ranking = keep()
+        try:
+            ranking = keep()
+        except AlreadyAnswered as error:  # nothing is lost: it stands as it was given there
+            self._count()
+            self._show_next(str(error))
+            return
         self._count()
         self.guess = {}
         if question.edits is None and ranking.tiers is not None:
             texts = {c.id: c.text for c in question.completions}
             policy = {"policy": question.completions[0].policy}
-            self.guess = policy | words.guess_shown(ranking, self.session.guess, texts)
+            seen = self.session.study.reward_model.head is not None
+            shown = words.guess_shown(ranking, self.session.guess, texts, seen)
+            self.guess = policy | shown
         self._show_next(f"{said} {self._progress()}")
         self.session.study.refit()
         self._tell()

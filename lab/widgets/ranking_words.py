@@ -16,6 +16,8 @@ NO_GUESS = (
     "The reward model had no guess: it begins with your first ranking, and guesses from the second."
 )
 
+SEEN = "You had seen the reward model's guess here before you took your ranking back: none counts."
+
 
 def cut(text: str) -> str:
     """A text on one line, cut where it is long."""
@@ -71,10 +73,12 @@ def agreement_words(accuracy: Estimate | None) -> str:
     )
 
 
-def guess_shown(ranking: Ranking, guess: Guess | None, texts: dict[int, str]) -> dict:
+def guess_shown(
+    ranking: Ranking, guess: Guess | None, texts: dict[int, str], seen: bool = False
+) -> dict:
     """A guess as the page draws it: a row a completion, in the order that the rater gave."""
     if guess is None:
-        return {"words": NO_GUESS, "rows": []}
+        return {"words": SEEN if seen else NO_GUESS, "rows": []}
     yours = ranks_of(ranking.tiers, ranking.shown)
     rows = zip(yours, guess.ranks, ranking.shown, strict=True)
     return {
