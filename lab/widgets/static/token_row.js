@@ -67,7 +67,12 @@ const makeRow = (model, reading, { set, ask, inspect }) => {
   };
   const tokenOf = (event) => event.target.closest?.("[data-token]")?.dataset.token;
   list.addEventListener("click", (event) => { if (tokenOf(event)) choose(Number(tokenOf(event))); });
-  list.addEventListener("focusin", () => { ask(); inspect(); });
+  list.addEventListener("focusin", (event) => {  // by a screen reader's own way as well
+    const i = tokenOf(event);
+    if (i !== undefined && Number(i) !== selected()) set("token", Number(i));
+    ask();
+    inspect();
+  });
   list.addEventListener("mousemove", (event) => {  // not where keys scroll a token under the pointer
     const i = tokenOf(event);
     if (!i || Number(i) === peeked || !(event.movementX || event.movementY)) return;
