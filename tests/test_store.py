@@ -163,7 +163,7 @@ def test_guidelines_are_kept(store):
 
 
 def test_a_store_of_the_first_schema_is_brought_up_to_date(tmp_path):
-    from lab.store import SCHEMA
+    from lab.schema import SCHEMA
 
     path = tmp_path / "old.sqlite"
     with sqlite3.connect(path) as db:

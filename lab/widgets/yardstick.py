@@ -38,12 +38,12 @@ class YardstickButton(widgets.HBox):
         self.button = widgets.Button(
             description="Measure best-of-n",
             tooltip="The reference answers a few held-out prompts 64 times: about a minute",
-            layout={"width": "auto"},
+            layout={"width": "auto", "flex": "0 0 auto"},
         )
         self.button.on_click(lambda _: self.measure())
         self.progress = widgets.IntProgress(0, 0, 1, layout={"visibility": "hidden"})
         self.words = StatusLine()
-        super().__init__([self.button, self.progress, self.words])
+        super().__init__([self.button, self.progress, self.words], layout={"flex_flow": "row wrap"})
 
     def fits(self, run: str) -> bool:
         """Whether best-of-n is a yardstick for a run; says why where it is none."""
