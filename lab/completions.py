@@ -100,7 +100,7 @@ class Completions:
 
     def pool_prompts(self) -> list[str]:
         """The prompts that PPO answers: the first of the order, and those ranked; none held out."""
-        held_out = set(self.order("heldout"))
+        held_out = set(self.study.heldout)
         judged = [p for p in self.study.store.judged() if p not in held_out]
         return list(dict.fromkeys(self.order()[:POOL] + judged))
 

@@ -64,7 +64,7 @@ def demo(
 
         lacking = PER_PROMPT * max(0, POOL - rankings)
         study.completions.pool(bar("completions for comparison", lacking))
-        heldout = [p.text for p in study.prompts if p.split == "heldout"]
+        heldout = study.heldout
         asked = [p for p in heldout for _ in range(HELDOUT_COMPLETIONS)]
         reference = answer_with(
             study, study.reference, asked, bar("reference, held-out", len(asked))

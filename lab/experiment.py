@@ -200,7 +200,7 @@ class Experiment(StudyRuns, Instruments):
         with self.compute:
             if "reward_model" in self.__dict__:  # by the thread that was waited for
                 return self.__dict__["reward_model"]
-            heldout = frozenset(p.text for p in self.prompts if p.split == "heldout")
+            heldout = frozenset(self.heldout)
             model = RewardModel(self.store, self.reference.trunk.extractor, heldout)
             self.completions.read_missing_features()
             model.refit()

@@ -142,7 +142,7 @@ def require_like(study: Experiment, run: str) -> None:
 
 def heldout(study: Experiment, count: int = PROMPTS) -> list[str]:
     """The first held-out prompts. Raises NotReady where there are none."""
-    found = [p.text for p in study.prompts if p.split == "heldout"][:count]
+    found = study.heldout[:count]
     if not found:
         raise NotReady("Best-of-n is measured on held-out prompts, and this study has none.")
     return found

@@ -27,7 +27,7 @@ class Step:
 def steps(study: Experiment) -> list[Step]:
     """The steps of the loop in their order; `place` is "rank", "reward", "train" or "compare".
     Rankings of held-out prompts measure and train nothing, so they are none of the steps."""
-    heldout = {p.text for p in study.prompts if p.split == "heldout"}
+    heldout = set(study.heldout)
     train = [policy for prompt, policy in study.store.ranked() if prompt not in heldout]
     left = max(0, RANKINGS - len(train))
     updates = max((study.run_record(name).last for name in study.runs), default=0)

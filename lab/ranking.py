@@ -80,7 +80,7 @@ class RankingSession(Asking):
         check_asking(ask, repeats)
         self.study, self.k, self.repeats = study, k, repeats
         self.split = "heldout" if heldout else "train"
-        self._held_out = frozenset(study.completions.order("heldout"))
+        self._held_out = frozenset(study.heldout)
         self.policy = study.policy_name(policy)
         self.started = time.monotonic()
         self.guess: Guess | None = None  # of the last ranking

@@ -182,7 +182,7 @@ def pairs_to_pin(study: Experiment, own_heldout: bool) -> list[dict[str, Any]]:
     pairs = study.store.pairs()
     ids = {c.id: c.token_ids for c in study.store.completions()}
     ranked = list(dict.fromkeys(p.prompt for p in pairs))
-    heldout = {p.text for p in study.prompts if p.split == "heldout"} & set(ranked)
+    heldout = set(study.heldout) & set(ranked)
     if own_heldout and not heldout:
         heldout = set(ranked[4::5])
     return [
