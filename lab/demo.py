@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .compare import Answers, Comparison, answer, compare, gold
+from .compare import EVALUATION, Answers, Comparison, answer, compare, gold
 from .completions import PER_PROMPT, POOL
 from .errors import LabError
 from .experiment import Experiment
@@ -98,7 +98,7 @@ def answer_with(study: Experiment, policy, prompts: list[str], on_chunk) -> Answ
         reference=study.reference,
         max_new_tokens=study.max_new_tokens,
         temperature=study.temperature,
-        seed=study.seed + 1_000_003,
+        seed=study.seed + EVALUATION,
         on_chunk=on_chunk,
     )
 

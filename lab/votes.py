@@ -133,12 +133,12 @@ class Standing:
         if self.win_rate is None:
             return "no votes yet"
         count = self.win_rate.count
-        few = f" ({count} votes are few)" if count < FEW else ""
+        few = f" (few votes: {count})" if count < FEW else ""
         if self.win_rate.low > 0.5:
             return f"preferred more often than not{few}"
         if self.win_rate.high < 0.5:
             return f"preferred less often than not{few}"
-        return f"not enough yet to tell it from even ({count} votes)"
+        return f"not enough yet to tell it from even (votes: {count})"
 
 
 def standings(votes: Sequence[Vote], anchor: str = "reference") -> list[Standing]:

@@ -65,7 +65,7 @@ def test_win_rates_count_ties_half_and_both_bad_apart() -> None:
     assert run.win_rate.value == pytest.approx(3.5 / 5) and run.win_rate.count == 5
     assert reference.win_rate.value == pytest.approx(1.5 / 5)
     assert reference.strength.value == 0 < run.strength.value
-    assert run.verdict == "not enough yet to tell it from even (5 votes)"
+    assert run.verdict == "not enough yet to tell it from even (votes: 5)"
 
 
 def test_a_verdict_needs_an_interval_past_even() -> None:
@@ -74,7 +74,7 @@ def test_a_verdict_needs_an_interval_past_even() -> None:
     assert run.verdict == "preferred more often than not"
     assert reference.verdict == "preferred less often than not"
     few = standings(many[:8])[0]
-    assert few.verdict == "preferred more often than not (8 votes are few)"
+    assert few.verdict == "preferred more often than not (few votes: 8)"
     assert standings([vote("bad")])[0].verdict == "no votes yet"
     assert standings([]) == []
 
