@@ -439,3 +439,12 @@ def test_a_run_that_best_of_n_does_not_fit_says_so_beside_the_button(study) -> N
     assert not [t for t in panel.figure.data if "best of n" in t.name]
     panel.yardstick.button.click()
     assert "score_clip" in panel.status.value and 'role="alert"' in panel.status.value
+
+
+def test_a_page_that_is_opened_again_gets_the_curves_of_now(study) -> None:
+    rank_some(study)
+    panel = study.ppo(batch_size=4)
+    panel.start(2)
+    idle(study)
+    traces = {trace["name"]: trace for trace in panel.figure.get_state()["_widget_data"]}
+    assert traces["KL to the reference"]["x"]["shape"] == (2,)  # as it goes to the page

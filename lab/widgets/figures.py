@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from typing import Any
+
 import plotly.graph_objects as go
 
 # Readable on a light and on a dark page: plotly does not know JupyterLab's theme.
@@ -9,12 +12,24 @@ INK, GRID = "#7a7f87", "rgba(128, 128, 128, 0.25)"
 BLUE, ORANGE, GREEN = "#3b82c4", "#d9822b", "#3a9a5b"
 
 
-def new_figure(figure: go.Figure | None = None) -> go.FigureWidget:
-    """A figure, empty or of what is given, as wide as its place: `static/panel.js` says when that
-    changes, and a figure that is responsive listens."""
-    widget = go.FigureWidget(figure)
-    widget._config = widget._config | {"responsive": True, "displaylogo": False}
-    return widget
+class Figure(go.FigureWidget):
+    """A figure as wide as its place: `static/panel.js` says when that changes, and a figure that is
+    responsive listens.
+
+    A page that is opened again asks for the state of its widgets. plotly's would be that of the
+    beginning, since what comes later is sent to the pages that are open then; this one's is that
+    of now."""
+
+    def __init__(self, figure: go.Figure | None = None) -> None:
+        super().__init__(figure)
+        self._config = self._config | {"responsive": True, "displaylogo": False}
+
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
+        """The state that a page starts from; see ipywidgets."""
+        if key is None and hasattr(self, "_config") and "_widget_data" in self._trait_values:
+            self._trait_values["_widget_data"] = deepcopy(self._data)
+            self._trait_values["_widget_layout"] = deepcopy(self._layout_obj._props)
+        return super().get_state(key, drop_defaults)
 
 
 def style(figure: go.FigureWidget, height: int) -> None:

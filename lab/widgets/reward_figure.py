@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from ..calibration import FEWEST, Bin, Predictions
 from ..insight import WIDTH, margin_histogram
-from .figures import BLUE, GREEN, INK, ORANGE, band, new_figure, style
+from .figures import BLUE, GREEN, INK, ORANGE, Figure, band, style
 
 KINDS = {  # kind: (name, colour, dash, symbol)
     "prequential": ("predicted before each ranking", BLUE, "solid", "circle"),
@@ -34,7 +34,7 @@ class RewardFigure:
         self, on_point: Callable[[int], None], on_bar: Callable[[int, bool], None]
     ) -> None:
         self._lock = threading.RLock()
-        self.widget = new_figure(
+        self.widget = Figure(
             make_subplots(
                 rows=2,
                 cols=2,

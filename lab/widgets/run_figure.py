@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from ..frontier import points
 from ..plots import Plot
-from .figures import BLUE, GREEN, INK, ORANGE, new_figure, style
+from .figures import BLUE, GREEN, INK, ORANGE, Figure, style
 
 COLORS = (BLUE, GREEN, ORANGE, "#8f6bd1", "#2b9aa0", "#c25a8a")
 BESIDE = ("#b0672a", "#7d63c4", "#4d8a3c", "#bf4f7a")  # of other runs, each with a dash of its own
@@ -59,7 +59,7 @@ class RunFigure:
         self._lock = threading.RLock()
         self._drawn: tuple | None = None  # which plots and runs the figure has traces for
         self._updates: dict[str, list[int]] = {}  # of a trace's points, by its uid
-        self.widget = new_figure()
+        self.widget = Figure()
 
     def draw(self, curves: Curves, on_show: Sequence[int]) -> None:
         """Draw the plots with these numbers. Safe on any thread."""
