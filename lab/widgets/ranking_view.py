@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import anywidget
 import traitlets
 
 from ..questions import ASK
+from .panel import STATIC
+from .scripts import joined
 from .status import words_of
 
-STATIC = Path(__file__).parent / "static"
-SCRIPTS = [f"ranking_{part}.js" for part in ("orders", "drag", "parts", "board")]  # one module
+SCRIPTS = ["elements.js", *(f"ranking_{part}.js" for part in ("orders", "drag", "parts", "board"))]
 
 
 class BoardView(anywidget.AnyWidget):
@@ -29,7 +28,7 @@ class BoardView(anywidget.AnyWidget):
         summary: what came of it, once there are as many rankings as were wanted.
     """
 
-    _esm = "\n".join((STATIC / name).read_text("utf-8") for name in SCRIPTS)
+    _esm = joined(*SCRIPTS)
     _css = STATIC / "ranking_board.css"
 
     question = traitlets.Dict().tag(sync=True)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ..rollout import RolloutTrainer
     from ..runner import Runner
 
-SCRIPTS = [f"token_{part}.js" for part in ("words", "reading", "row", "numbers", "lens")]
+PARTS = ("words", "reading", "row", "numbers", "lens")
+SCRIPTS = ["elements.js", *(f"token_{part}.js" for part in PARTS)]
 
 
 class TokenLens(anywidget.AnyWidget):

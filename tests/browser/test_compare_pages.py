@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from jupyterlab import barriers, browser_page
+from pages import REMEMBER, STYLE
 from playwright.sync_api import Page
 
 from lab.widgets.panel import STATIC
@@ -17,34 +18,18 @@ LONG = "word " * 4000
 HEBREW = "שלום, מה שלומך 😀😀 היום"
 PAGE = """<!doctype html><meta charset="utf-8"><title>compare</title>
 <link rel="stylesheet" href="panel.css"><link rel="stylesheet" href="panel_compare.css">
-<style>
-  body { margin: 20px; background: var(--jp-layout-color1, #fff); }
-  body.dark { --jp-ui-font-color1: rgba(255, 255, 255, 0.87); --jp-border-color1: #616161;
-    --jp-layout-color1: #212121; --jp-layout-color2: #424242; --jp-brand-color1: #64b5f6; }
-</style>
+STYLE_HERE
 <main class="lab-panel lab-compare-panel"><div id="columns"></div><div id="blind"></div></main>
 <script type="module">
   import columns from "./answer_columns.js";
   import blind from "./blind_board.js";
-  const remember = (state) => {
-    const listeners = {};
-    return {
-      get: (name) => state[name],
-      put: (name, value) => { state[name] = value; (listeners[`change:${name}`] ?? []).forEach((f) => f()); },
-      send: (content) => window.sent.push(content),
-      on: (name, f) => (listeners[name] ??= []).push(f),
-      off: (name, f) => { listeners[name] = listeners[name].filter((g) => g !== f); },
-    };
-  };
-  window.sent = [];
-  window.leaked = [];
-  document.addEventListener("keydown", (event) => window.leaked.push(event.key));
+  REMEMBER_HERE
   window.columns = remember({ prompt: "", columns: [] });
   window.blind = remember({ question: {}, started: true, busy: false, status: "", alert: false });
   columns.render({ model: window.columns, el: document.getElementById("columns") });
   blind.render({ model: window.blind, el: document.getElementById("blind") });
   window.ready = true;
-</script>"""  # noqa: E501
+</script>""".replace("STYLE_HERE", STYLE).replace("REMEMBER_HERE", REMEMBER)
 
 
 @pytest.fixture
@@ -70,7 +55,7 @@ def page(chromium: str) -> Iterator[Page]:
 def put(page: Page, model: str, **state) -> None:
     """What the kernel would say."""
     for name, value in state.items():
-        page.evaluate("([m, name, value]) => window[m].put(name, value)", [model, name, value])
+        page.evaluate("([m, name, value]) => window[m].set(name, value)", [model, name, value])
 
 
 def column(title: str, *answers: dict) -> dict:

@@ -7,39 +7,29 @@ from pathlib import Path
 
 import pytest
 from jupyterlab import barriers, browser_page
+from pages import REMEMBER, STYLE
 from playwright.sync_api import Page
 
-from lab.widgets.ranking_view import SCRIPTS, STATIC
+from lab.widgets.panel import STATIC
+from lab.widgets.ranking_view import SCRIPTS
+from lab.widgets.scripts import joined
 
 pytestmark = pytest.mark.browser
 HOSTILE = '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</script>\u202e**b**'
 PAGE = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="ranking_board.css">
-<style>
-  body { margin: 20px; background: var(--jp-layout-color1, #fff); }
-  body.dark { --jp-ui-font-color1: rgba(255, 255, 255, 0.87); --jp-border-color1: #616161;
-    --jp-layout-color1: #212121; --jp-layout-color2: #424242; --jp-brand-color1: #64b5f6; }
-</style>
+STYLE_HERE
 <div id="one"></div><div id="two"></div>
 <script type="module">
   import board from "./ranking_board.js";
+  REMEMBER_HERE
   const state = { busy: false, done: 2, goal: 8, status: "", alert: false, question: {}, pace: "",
     rater: "me", ask: "random", asking: "", guidelines: "", guess: {}, agreement: "", earlier: [],
     summary: [] };
-  const listeners = {};
-  window.sent = [];
-  window.leaked = [];
-  window.model = {
-    get: (name) => state[name],
-    set: (name, value) => { state[name] = value; (listeners[`change:${name}`] ?? []).forEach((f) => f()); },
-    save_changes() { window.saved = { ...state }; },
-    send: (content) => window.sent.push(content),
-    on: (name, f) => (listeners[name] ??= []).push(f),
-    off: (name, f) => { listeners[name] = listeners[name].filter((g) => g !== f); },
-  };
-  document.addEventListener("keydown", (event) => window.leaked.push(event.key));
+  window.model = remember(state);
+  const model = window.model;
   board.render({ model, el: document.getElementById("one") });
   window.second = () => board.render({ model, el: document.getElementById("two") });
-</script>"""  # noqa: E501
+</script>""".replace("STYLE_HERE", STYLE).replace("REMEMBER_HERE", REMEMBER)
 
 
 @pytest.fixture
@@ -49,8 +39,7 @@ def page(chromium: str) -> Iterator[Page]:
         def serve(route) -> None:
             name = route.request.url.rsplit("/", 1)[-1]
             if name == "ranking_board.js":
-                script = "\n".join((STATIC / part).read_text() for part in SCRIPTS)
-                route.fulfill(body=script, content_type="text/javascript")
+                route.fulfill(body=joined(*SCRIPTS), content_type="text/javascript")
             elif name == "ranking_board.css":
                 route.fulfill(body=(STATIC / name).read_text(), content_type="text/css")
             else:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from jupyterlab import barriers, browser_page
+from pages import REMEMBER, STYLE
 from playwright.sync_api import Page
 
 from lab.widgets.panel import STATIC
@@ -29,34 +30,18 @@ TEXTS = [
 ]
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>t</title>
 <link rel="stylesheet" href="token_lens.css">
-<style>
-  body { margin: 20px; background: var(--jp-layout-color1, #fff); }
-  body.dark { --jp-ui-font-color1: rgba(255, 255, 255, 0.87); --jp-border-color1: #616161;
-    --jp-layout-color1: #212121; --jp-layout-color2: #424242; --jp-brand-color1: #64b5f6; }
-</style>
+STYLE_HERE
 <main><div id="one"></div><div id="two"></div></main>
 <script type="module">
   import lens from "./token_lens.js";
+  REMEMBER_HERE
   const state = { record: {}, likely: {}, status: "", alert: false, row: 0, measure: "kl",
     stage: 0, token: 0 };
-  const listeners = {};
-  window.sent = [];
-  window.leaked = [];
-  window.model = {
-    get: (name) => state[name],
-    set: (name, value) => {
-      state[name] = value;
-      (listeners[`change:${name}`] ?? []).forEach((f) => f());
-    },
-    save_changes() {},
-    send: (content) => window.sent.push(content),
-    on: (name, f) => (listeners[name] ??= []).push(f),
-    off: (name, f) => { listeners[name] = listeners[name].filter((g) => g !== f); },
-  };
-  document.addEventListener("keydown", (event) => window.leaked.push(event.key));
+  window.model = remember(state);
+  const model = window.model;
   lens.render({ model, el: document.getElementById("one") });
   window.second = () => lens.render({ model, el: document.getElementById("two") });
-</script>"""
+</script>""".replace("STYLE_HERE", STYLE).replace("REMEMBER_HERE", REMEMBER)
 
 
 @pytest.fixture

@@ -2,14 +2,6 @@
 // the page through textContent alone. What is unfolded is kept in the page's model, as `unfolded`, so
 // that two views of one board agree.
 
-const el = (tag, className, attributes = {}, ...children) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-};
-
 const button = (label, className, onClick, text = label) => {
   const node = el("button", className, { type: "button", "aria-label": label });
   node.textContent = text;

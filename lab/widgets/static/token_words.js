@@ -1,14 +1,6 @@
 // The token lens, part 1 of 5: what is read and said, and how. Pure functions. Model text enters the
 // page as text nodes alone.
 
-const el = (tag, className, attributes = {}, ...children) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-};
-
 const MEASURES = {  // name in the record: [label, what negative means, what positive means]
   kl: ["KL to the reference (log-ratio)", "less likely than under the reference", "more likely"],
   advantages: ["advantage", "worse than expected", "better"],
