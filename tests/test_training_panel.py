@@ -86,13 +86,33 @@ def test_pause_ends_a_run_after_the_update_under_way(study) -> None:
     rank_some(study)
     panel = study.ppo(batch_size=4)
     panel.start(10_000)
-    while panel.trainer is None or len(panel.trainer.history) < 2:
+    for _ in range(6_000):
+        if panel.trainer is not None and len(panel.trainer.history) >= 2:
+            break
         time.sleep(0.01)
     start = time.perf_counter()
     panel.pause()
     assert time.perf_counter() - start < 0.3 and "Pausing" in panel.status.value
     idle(study)
     assert 2 <= len(panel.trainer.history) < 100
+
+
+def test_run_pressed_while_a_checkpoint_is_written_is_not_lost(study, monkeypatch) -> None:
+    rank_some(study)
+    panel = study.ppo(batch_size=4)
+    idle(study)
+    save, pressed = panel.trainer.save, []
+
+    def slow_save() -> None:
+        save()
+        if not pressed:
+            pressed.append(panel.driver.to_go)
+            panel.start(2)
+
+    monkeypatch.setattr(panel.trainer, "save", slow_save)
+    panel.start(1)
+    idle(study)
+    assert pressed == [0] and panel.trainer.update == 3 and not panel.driver.at_work
 
 
 def test_sliders_change_the_next_update(study) -> None:

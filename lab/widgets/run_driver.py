@@ -46,7 +46,7 @@ class RunDriver:
         self._opens, self._say, self._show, self._tell = opens, say, show, tell
         self._lock = threading.RLock()
         self.to_go = self.total = 0
-        self.at_work = self.paused = False
+        self.at_work = self.paused = self.branching = False
         self.back_to: int | None = None  # the update that is being rewound to
         self.goal: Until | None = None
 
@@ -64,7 +64,7 @@ class RunDriver:
         except LabError as error:
             return self._say(str(error), alert=True)
         with self._lock:
-            if self.back_to is not None or (self.at_work and not self.to_go):
+            if self.back_to is not None or self.branching:
                 return self._refuse()
             if goal is not None:
                 self.goal, self.to_go = goal, updates
@@ -100,7 +100,7 @@ class RunDriver:
         with self._lock:
             if self.at_work or self.trainer is None:
                 return self._refuse()
-            self.at_work = True
+            self.at_work = self.branching = True
         words = "A branch is made: weights and moments are copied…"
         self._begin(words, partial(self._branch, changes))
 
@@ -148,21 +148,26 @@ class RunDriver:
             self._open()
         with self.study.compute:
             metrics = self.trainer.step(self._ended)
-        if self.to_go:
-            urgent = TRAINING if self.back_to is None else NOW
-            self.study.runner.submit(self._update, urgent, self._stop)
-            return
-        with self.study.compute:
-            self.trainer.save()
-        rewound = self.back_to is not None
-        self._rest()
-        self._show(None if rewound else metrics)
+        if not self.to_go:
+            with self.study.compute:
+                self.trainer.save()
+        with self._lock:
+            rewinding, on = self.back_to is not None, self.to_go > 0
+            if not on:  # Run may have been pressed while the checkpoint was written
+                self._reset()
+        if on:
+            return self.study.runner.submit(
+                self._update, NOW if rewinding else TRAINING, self._stop
+            )
+        self._tell()
+        self._show(None if rewinding else metrics)
 
     def _ended(self, metrics: dict) -> None:
         """An update is recorded; a checkpoint may still have to be written."""
         with self._lock:
             reached = self.goal is not None and self.goal.reached(metrics)
             self.to_go = 0 if reached else max(0, self.to_go - 1)
+            self.goal = None if reached else self.goal
         self._show(metrics)
         self._tell()
 
@@ -188,9 +193,13 @@ class RunDriver:
         self._rest()
         self._show(None)
 
-    def _rest(self) -> None:
+    def _reset(self) -> None:
         with self._lock:
-            self.to_go, self.at_work, self.back_to, self.goal = 0, False, None, None
+            self.at_work = self.branching = False
+            self.to_go, self.back_to, self.goal = 0, None, None
+
+    def _rest(self) -> None:
+        self._reset()
         self._tell()
 
     def _stop(self, error: BaseException) -> None:
@@ -206,5 +215,5 @@ class RunDriver:
         elif self.to_go:
             words = "An update is under way. Press Pause, and wait until it has ended."
         else:
-            words = "A branch is being made, or a checkpoint written: a moment."
+            words = "A branch is being made, or a checkpoint is written: a moment."
         self._say(words, alert=True)
