@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .ranking import last_rater
-from .training import settings_for, trainer_class
+from .training import PLACES, settings_for, trainer_class
 
 if TYPE_CHECKING:
     from .experiment import Experiment
@@ -69,11 +69,10 @@ class Instruments:
             before.refresh()
             return before
         if new or options or not runs:
-            places = ("start", "demonstrations")
             shown = settings_for(
-                self, kind, **{k: v for k, v in options.items() if k not in places}
+                self, kind, **{k: v for k, v in options.items() if k not in PLACES}
             )
-            if kind != "sft":
+            if kind not in ("sft", "pretrain"):
                 self.reward_model.require_head()  # say at once what is missing
         else:
             shown = self.trainer_settings(runs[-1])

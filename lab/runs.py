@@ -24,6 +24,7 @@ PINNED = (
     "pairs.json",
     "demonstrations.jsonl",
     "start.safetensors",
+    "corpus.safetensors",
 )
 CHECKPOINTS_KEPT = 4  # evenly spaced ones; beside them the first, the best and the last
 
@@ -165,9 +166,15 @@ class Run(History):
                 total += path.stat().st_size
         return total / 1e6
 
-    def save(self, tensors: dict[str, torch.Tensor], state: Row, metric: str) -> None:
+    def save(
+        self,
+        tensors: dict[str, torch.Tensor],
+        state: Row,
+        metric: str,
+        every: int = CHECKPOINT_EVERY,
+    ) -> None:
         """Write the checkpoint after `state["update"]`, whole or not at all; then drop those that
-        are kept no longer. `metric`: by which one is the best."""
+        are kept no longer. `metric`: by which one is the best; `every`: updates between two."""
         path = self._path(state["update"])
         part = path.with_name(f".{path.name}.part")
         try:
@@ -181,9 +188,9 @@ class Run(History):
                 f"The checkpoint {path} can't be written ({error}). Older ones are untouched: free "
                 "the disk, or give access, and go on."
             ) from error
-        self.thin(metric)
+        self.thin(metric, every)
 
-    def thin(self, metric: str) -> None:
+    def thin(self, metric: str, every: int = CHECKPOINT_EVERY) -> None:
         """Keep the first, the best and the last checkpoint, and at most CHECKPOINTS_KEPT others at
         even distances, which double as the run grows. What lies between is computed again."""
         found = self.checkpoints
@@ -191,7 +198,7 @@ class Run(History):
         kept = {found[-1], max(found, key=lambda k: scores.get(k, float("-inf")))}
         if "parent" in self.config:
             kept.add(self.first)
-        stride = CHECKPOINT_EVERY
+        stride = every
         while found[-1] // stride > CHECKPOINTS_KEPT:
             stride *= 2
         for update in found:

@@ -137,6 +137,17 @@ class SFTSettings(Settings):
 
 
 @dataclass(frozen=True)
+class PretrainSettings(Settings):
+    """Settings of pretraining; `batch_size` counts windows of text an update."""
+
+    micro_batch_size: int = number(8, 1, 1024)  # half as fast again as all 32 at once
+    learning_rate: float = number(3e-3, 0.0, 1.0, live=True)  # the highest of the schedule
+    window: int = number(128, 2, 4096)  # tokens
+    warmup: int = number(50, 0, 100_000)  # updates over which the rate rises
+    schedule: int = number(1500, 1, 1_000_000)  # updates after which it has fallen to a tenth
+
+
+@dataclass(frozen=True)
 class RewardSettings(Settings):
     """Settings of the reward model by gradient steps; `batch_size` counts pairs an update."""
 

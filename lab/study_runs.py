@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import LabError
 from .settings import Settings
-from .training import ALIGNING, KINDS, make_run, open_trainer, settings_for
+from .training import KINDS, PLACES, WITH_POLICY, make_run, open_trainer, settings_for
 
 if TYPE_CHECKING:
     from .experiment import Experiment
@@ -23,7 +23,7 @@ class StudyRuns:
     @property
     def runs(self: Experiment) -> list[str]:
         """Names of the training runs that end in a policy, oldest first."""
-        return [name for name in self.all_runs if name.rpartition("-")[0] in ALIGNING]
+        return [name for name in self.all_runs if name.rpartition("-")[0] in WITH_POLICY]
 
     @property
     def all_runs(self: Experiment) -> list[str]:
@@ -48,8 +48,8 @@ class StudyRuns:
                 ends in a policy, and PPO for a new one.
             new: start a run even where there is one; settings start one by themselves.
             on_chunk: gets how many of the missing completions of `completions.pool()` are there.
-            options: settings of the kind (see PPOSettings and its like), and `start` and
-                `demonstrations` of `training.make_run`.
+            options: settings of the kind (see PPOSettings and its like), and `start`,
+                `demonstrations` and `corpus` of `training.make_run`.
 
         Raises:
             NotReady: what the kind learns from is not there yet.
@@ -60,7 +60,7 @@ class StudyRuns:
         with self.compute:
             if goes_on and (name := self._newest_run(kind)):  # of the thread that was waited for
                 return self.open_run(name)
-            places = {k: options.pop(k) for k in ("start", "demonstrations") if k in options}
+            places = {k: options.pop(k) for k in PLACES if k in options}
             run = make_run(self, kind or "ppo", options, on_chunk=on_chunk, **places)
             try:
                 trainer = open_trainer(self, run)

@@ -48,6 +48,7 @@ class Trainer(Travel):
     kind: ClassVar[str]
     best_metric: ClassVar[str]
     plots: ClassVar[tuple[Plot, ...]]
+    checkpoint_every: ClassVar[int] = CHECKPOINT_EVERY  # updates
 
     def __init__(
         self, modules: Mapping[str, nn.Module], settings: Settings, run: History | None = None
@@ -119,7 +120,7 @@ class Trainer(Travel):
             metrics = self._step()
             if on_recorded:
                 on_recorded(metrics)
-            if self.update % CHECKPOINT_EVERY == 0:
+            if self.update % self.checkpoint_every == 0:
                 self.save()
         return metrics
 
@@ -218,6 +219,10 @@ class Trainer(Travel):
         }
         return [int(orders[i // count][i % count]) for i in range(first, first + size)]
 
+    def rate(self) -> float:
+        """The learning rate of the update under way."""
+        return self._now.learning_rate
+
     def descend(self, loss: Tensor) -> None:
         """Add the gradient of a part of the loss, if the part is finite."""
         if not loss.isfinite():
@@ -232,7 +237,7 @@ class Trainer(Travel):
             raise TrainingStopped("the gradient is not finite.")
         self._touched = True
         for group in self.optimizer.param_groups:
-            group["lr"] = self._now.learning_rate
+            group["lr"] = self.rate()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm.item()

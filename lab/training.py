@@ -23,11 +23,13 @@ from .settings import (
     DPOSettings,
     GRPOSettings,
     PPOSettings,
+    PretrainSettings,
     RewardSettings,
     RolloutSettings,
     Settings,
     SFTSettings,
 )
+from .texts import Texts
 
 if TYPE_CHECKING:
     from .dpo import TokenPair
@@ -43,8 +45,10 @@ KINDS: dict[str, type[Settings]] = {
     "dpo": DPOSettings,
     "sft": SFTSettings,
     "reward": RewardSettings,
+    "pretrain": PretrainSettings,
 }
-ALIGNING = ("ppo", "grpo", "dpo", "sft")  # those that end in a policy
+WITH_POLICY = ("ppo", "grpo", "dpo", "sft", "pretrain")  # the kinds that end in a policy
+PLACES = ("start", "demonstrations", "corpus")  # options of a new run that are no settings
 
 
 def settings_for(study: Experiment, kind: str, **settings: Any) -> Settings:
@@ -67,6 +71,7 @@ def make_run(
     settings: dict[str, Any],
     start: str = "reference",
     demonstrations: str | Path | Sequence[Demonstration | tuple[str, str]] | None = None,
+    corpus: Texts | str | Path | Sequence[str] | None = None,
     on_chunk: Callable[[int], None] | None = None,
 ) -> Run:
     """A new run of a study, in a folder with all that it learns from.
@@ -75,6 +80,7 @@ def make_run(
         start: what the run starts from and is held close to: "reference", or the name of a run,
             such as an SFT that PPO should go on from.
         demonstrations: what SFT learns from; see `load_demonstrations`.
+        corpus: what pretraining learns from; see `Texts.of`.
         on_chunk: gets how many of the missing completions of `completions.pool()` are there.
 
     Raises:
@@ -102,6 +108,13 @@ def make_run(
             raise NotReady("SFT needs demonstrations: a file or a list of (prompt, completion).")
         found = load_demonstrations(demonstrations)
         pinned["demonstrations.jsonl"] = lambda path: write_demonstrations(path, found)
+    elif kind == "pretrain":
+        from .pretraining import tokens_of
+
+        texts, tokenizer = Texts.of(corpus), study.reference.trunk.tokenizer
+        parts = {"train": texts.train, "heldout": texts.all_heldout}
+        tokens = {part: tokens_of(tokenizer, found) for part, found in parts.items()}
+        pinned["corpus.safetensors"] = lambda path: save_file(tokens, path)
     else:
         study.reward_model.require_head()
     if kind in ("ppo", "grpo"):
@@ -127,10 +140,11 @@ def trainer_class(kind: str) -> type[Trainer]:
     from .dpo import DPO
     from .grpo import GRPO
     from .ppo import PPO
+    from .pretraining import Pretraining
     from .reward_trainer import RewardTrainer
     from .sft import SFT
 
-    return {c.kind: c for c in (PPO, GRPO, DPO, SFT, RewardTrainer)}[kind]
+    return {c.kind: c for c in (PPO, GRPO, DPO, SFT, RewardTrainer, Pretraining)}[kind]
 
 
 def open_trainer(study: Experiment, run: Run, resume: bool = True) -> Trainer:
@@ -144,6 +158,10 @@ def open_trainer(study: Experiment, run: Run, resume: bool = True) -> Trainer:
     elif kind == "sft":
         found = load_demonstrations(run.folder / "demonstrations.jsonl")
         opened = trainer(reference, found, settings, run)
+    elif kind == "pretrain":
+        from .pretraining import load_tokens
+
+        opened = trainer(reference, load_tokens(run.folder / "corpus.safetensors"), settings, run)
     else:
         training, heldout = pinned_pairs(run.folder / "pairs.json")
         more = (heldout,) if kind == "reward" else ()

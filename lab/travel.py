@@ -19,6 +19,7 @@ class Travel:
 
     kind: ClassVar[str]
     best_metric: ClassVar[str]
+    checkpoint_every: ClassVar[int]
     modules: dict[str, nn.Module]
     optimizer: torch.optim.Optimizer
     settings: Any
@@ -128,7 +129,7 @@ class Travel:
             return
         with self.lock:
             if self.update not in (self.run.first, *self.run.checkpoints):
-                self.run.save(*self.snapshot(copy=False), self.best_metric)
+                self.run.save(*self.snapshot(copy=False), self.best_metric, self.checkpoint_every)
 
     def snapshot(self, copy: bool = True) -> Checkpoint:
         """All that the next update depends on: tensors, and a state that JSON can hold. Without

@@ -42,19 +42,21 @@ def all_same(a: list[dict], b: list[dict]) -> bool:
 def test_a_step_moves_every_trained_weight_and_records_finite_metrics(kind):
     trainer = make(kind)
     before = weights(trainer)
-    rows = [trainer.step(), trainer.step()]
+    first, samples = trainer.step(), trainer.last_samples
+    rows = [first, trainer.step()]
     assert [row["update"] for row in rows] == [1, 2]
     assert trainer.history == rows
     assert all(math.isfinite(v) for row in rows for v in row.values())
     still = {k for k, v in weights(trainer).items() if torch.equal(v, before[k])}
     assert still == set()
-    assert trainer.last_samples and "prompt" in trainer.last_samples[0]
+    assert samples and "prompt" in samples[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_trained_policy_gets_better_at_what_it_is_trained_for(kind):
     goal = {"ppo": "objective/scores", "grpo": "objective/scores", "dpo": "rewards/margins"}
-    goal |= {"sft": "mean_token_logprob", "reward": "margin", "reward-top": "margin"}
+    goal |= {"sft": "mean_token_logprob", "pretrain": "mean_token_logprob"}
+    goal |= {"reward": "margin", "reward-top": "margin"}
     more = {"batch_size": 32} if kind in ("ppo", "grpo") else {}
     rows = make(kind, learning_rate=1e-2, **more).train(12)
     first, last = (sum(r[goal[kind]] for r in part) / 3 for part in (rows[:3], rows[-3:]))
@@ -144,7 +146,7 @@ def test_a_branch_starts_where_it_left_and_leaves_its_parent_alone(tmp_path, kin
     assert same_metrics(same.step(), rows[2]) and same_metrics(same.step(), rows[3])
     assert same_weights(before, weights(same))
     other.train(2)
-    assert other.history[-1]["learning_rate"] == 0.02
+    assert other.history[-1]["learning_rate"] == pytest.approx(0.02)
     assert not same_weights(before, weights(other))
     assert other.run.config["parent"] == {"run": trainer.run.name, "update": 2}
     other.rewind(3)

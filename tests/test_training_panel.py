@@ -175,7 +175,7 @@ def test_a_rewound_run_shows_where_it_stands_and_what_comes_after_it_faint(study
     assert list(whole.x) == [1, 2, 3, 4, 5, 6, 7] and whole.opacity < 0.5
     assert list(solid.x) == [1, 2, 3, 4, 5, 6] and solid.opacity is None
     assert [mark.x0 for mark in panel.figure.layout.shapes] == [6, 6]
-    assert "What update 6 saw" in panel.samples.value
+    assert "Samples of update 6" in panel.samples.value
     panel.start(1)
     idle(study)
     assert list(solid.x)[-1] == 7 == panel.trainer.update and len(panel.trainer.history) == 7

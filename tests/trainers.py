@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import torch
 from helpers import build_policy
 
 from lab.demonstrations import Demonstration
 from lab.dpo import DPO, TokenPair
 from lab.grpo import GRPO
 from lab.ppo import PPO
+from lab.pretraining import Pretraining
 from lab.reward_trainer import RewardTrainer
-from lab.settings import DPOSettings, GRPOSettings, PPOSettings, RewardSettings, SFTSettings
+from lab.settings import (
+    DPOSettings,
+    GRPOSettings,
+    PPOSettings,
+    PretrainSettings,
+    RewardSettings,
+    SFTSettings,
+)
 from lab.sft import SFT
 
 PROMPTS = ["w20 w21 w22", "w23", "w24 w25", "w30 w31 w32 w33 w34", "w40"]
@@ -22,7 +31,8 @@ DEMONSTRATIONS = [
     Demonstration(p, f"w17 w17 w{18 + i}", "heldout" if i == 4 else "train")
     for i, p in enumerate(PROMPTS)
 ]
-KINDS = ("ppo", "grpo", "dpo", "sft", "reward", "reward-top")
+TOKENS = {"train": torch.arange(400) % 37 + 5, "heldout": torch.arange(90) % 37 + 5}
+KINDS = ("ppo", "grpo", "dpo", "sft", "reward", "reward-top", "pretrain")
 
 
 def likes(prompts, samples) -> list[float]:
@@ -45,6 +55,10 @@ def make(kind: str, run=None, policy=None, **settings):
         return DPO(policy, PAIRS, DPOSettings(**{"batch_size": 5, **common}), run)
     if kind == "sft":
         return SFT(policy, DEMONSTRATIONS, SFTSettings(**{"batch_size": 3, **common}), run)
+    if kind == "pretrain":
+        mine = {"batch_size": 4, "window": 8, "warmup": 0, "schedule": 1_000_000, **common}
+        whole = build_policy(trainable="all", eos=range(3, 7))
+        return Pretraining(whole, TOKENS, PretrainSettings(**mine), run)
     layers = "top" if kind == "reward-top" else "head"
     mine = {"batch_size": 5, "layers": layers, **common}
     return RewardTrainer(policy, PAIRS, HELDOUT, RewardSettings(**mine), run)

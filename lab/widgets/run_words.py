@@ -1,4 +1,4 @@
-"""What a training panel says of a run: where it stands, how it is, what its last update saw."""
+"""What a training panel says of a run: where it stands, how it is, samples of its last update."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def standing(
             f"{run.name} branched off {parent['run']} after update {parent['update']}. "
             "Press Step or Run to take it on."
         )
-    return "Press Step for one update: answers, their scores, and a small change."
+    return "Press Step for one update, Run for several."
 
 
 def summary(metrics: dict, plots: Sequence[Plot]) -> str:
@@ -71,7 +71,7 @@ def samples_html(samples: list[dict], count: int = 4) -> str:
         "<tr>" + "".join(cell_html(s[name]) for name in names) + "</tr>" for s in samples[:count]
     )
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
-    title = f"What update {samples[0]['update']} saw"
+    title = f"Samples of update {samples[0]['update']}"
     return f'<table class="lab-table"><caption>{title}</caption><tr>{head}</tr>{rows}</table>'
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ..trainer import Trainer
 
 ON_SHOW = 2  # plots that are drawn at first
+DRAW_EVERY = 0.5  # seconds, at most, while updates follow each other: drawing takes a tenth of one
 
 
 class TrainingPanel(Panel):
@@ -59,6 +61,7 @@ class TrainingPanel(Panel):
     ) -> None:
         self.study, self.kind, self._plots, self._name = study, kind, plots, run
         self._showing, self._drawing = False, threading.RLock()
+        self._drawn_at = 0.0
         self._sticks: dict[str, dict[str, list[dict]]] = {}  # best-of-n, by run
         self._figure = RunFigure(plots, self._picked)
         metrics = dict.fromkeys(metric for plot in plots for metric in plot.metrics)
@@ -202,7 +205,9 @@ class TrainingPanel(Panel):
         self._name = trainer.run.name
         if not self.driver.to_go:
             self._show_runs()
-        self.draw()
+        if not self.driver.to_go or time.monotonic() - self._drawn_at > DRAW_EVERY:
+            self.draw()
+            self._drawn_at = time.monotonic()
         self.status.say(standing(self.driver, trainer, self._plots[:ON_SHOW], metrics))
 
     def _tell(self) -> None:
@@ -250,7 +255,8 @@ class TrainingPanel(Panel):
         so_far = [row for row in history if row["update"] <= now]
         target = None if trainer is None else getattr(trainer.settings, "kl_target", None)
         self.health.value = health_html(health(so_far, target))
-        self.samples.value = samples_html([row for row in samples if row["update"] == now])
+        newest = max((row["update"] for row in samples if row["update"] <= now), default=None)
+        self.samples.value = samples_html([row for row in samples if row["update"] == newest])
         self._show_lens()
 
     def _yardsticks(self) -> dict[str, list[dict]]:
