@@ -1,0 +1,16 @@
+"""Pictures for notebooks carry their intervals."""
+
+from __future__ import annotations
+
+from lab.charts import bars
+from lab.statistics import Estimate
+
+
+def test_bars_have_a_title_and_whiskers_where_there_is_an_interval() -> None:
+    table = {"a": {"x": Estimate(0.5, 0.4, 0.7, 10), "y": 0.2}}
+    figure = bars(table, "title", "share")
+    [trace] = figure.data
+    assert list(trace.x) == ["x", "y"] and list(trace.y) == [0.5, 0.2]
+    assert [round(v, 6) for v in trace.error_y.array] == [0.2, 0]
+    assert [round(v, 6) for v in trace.error_y.arrayminus] == [0.1, 0]
+    assert figure.layout.title.text == "title" and figure.layout.yaxis.title.text == "share"
