@@ -11,18 +11,30 @@ from typing import TYPE_CHECKING
 from .errors import LabError
 
 if TYPE_CHECKING:
+    from .continuations import kind_of
     from .demonstrations import Demonstration, load_demonstrations
     from .dpo import DPO
     from .experiment import Experiment
     from .grpo import GRPO
+    from .next_token import next_tokens
     from .ppo import PPO
+    from .pretraining import Pretraining
     from .prompts import Prompt, load_prompts
     from .raters import Rater
+    from .refusals import is_refusal, refusal_rates
     from .reward_trainer import RewardTrainer
     from .sample import sample_study
-    from .settings import DPOSettings, GRPOSettings, PPOSettings, RewardSettings, SFTSettings
+    from .settings import (
+        DPOSettings,
+        GRPOSettings,
+        PPOSettings,
+        PretrainSettings,
+        RewardSettings,
+        SFTSettings,
+    )
     from .sft import SFT
     from .store import PreferenceStore
+    from .texts import Texts
 
 __version__ = "0.1.0"
 
@@ -37,14 +49,21 @@ _HOME = {
     "PPO": "ppo",
     "PPOSettings": "settings",
     "PreferenceStore": "store",
+    "PretrainSettings": "settings",
+    "Pretraining": "pretraining",
     "Prompt": "prompts",
     "Rater": "raters",
     "RewardSettings": "settings",
     "RewardTrainer": "reward_trainer",
     "SFT": "sft",
     "SFTSettings": "settings",
+    "Texts": "texts",
+    "is_refusal": "refusals",
+    "kind_of": "continuations",
     "load_demonstrations": "demonstrations",
     "load_prompts": "prompts",
+    "next_tokens": "next_token",
+    "refusal_rates": "refusals",
     "sample_study": "sample",
 }
 __all__ = [
@@ -59,13 +78,20 @@ __all__ = [
     "LabError",
     "PPOSettings",
     "PreferenceStore",
+    "PretrainSettings",
+    "Pretraining",
     "Prompt",
     "Rater",
     "RewardSettings",
     "RewardTrainer",
     "SFTSettings",
+    "Texts",
+    "is_refusal",
+    "kind_of",
     "load_demonstrations",
     "load_prompts",
+    "next_tokens",
+    "refusal_rates",
     "sample_study",
 ]
 

@@ -1,4 +1,4 @@
-"""python -m lab start | fetch | demo | merge | bench | doctor"""
+"""python -m lab start | fetch | demo | pretrain | merge | bench | doctor"""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--updates", type=int, default=25)
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--out", default="runs/demo", help="the folder of the study")
+
+    pretrain = commands.add_parser("pretrain", help="make the model `pocket` from nothing")
+    pretrain.add_argument("--out", default="runs/pocket", help="a folder; it resumes what is there")
+    pretrain.add_argument("--updates", type=int, default=3200)
+    pretrain.add_argument("--documents", type=int, default=60_000)
+    pretrain.add_argument("--seed", type=int, default=0)
 
     merge = commands.add_parser("merge", help="studies of several raters become one")
     merge.add_argument("studies", nargs="+", help="the folders of the studies")
@@ -75,6 +81,11 @@ def main(argv: list[str] | None = None) -> int:
             from .demo import demo
 
             demo(**arguments)
+            return 0
+        if command == "pretrain":
+            from .make_pocket import make_pocket
+
+            make_pocket(**arguments)
             return 0
         if command == "merge":
             from .merge import merge, show

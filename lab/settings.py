@@ -140,11 +140,12 @@ class SFTSettings(Settings):
 class PretrainSettings(Settings):
     """Settings of pretraining; `batch_size` counts windows of text an update."""
 
-    micro_batch_size: int = number(8, 1, 1024)  # half as fast again as all 32 at once
-    learning_rate: float = number(3e-3, 0.0, 1.0, live=True)  # the highest of the schedule
+    batch_size: int = number(16, 1, 1024)
+    micro_batch_size: int = number(8, 1, 1024)  # half as fast again as 32 at once
+    learning_rate: float = number(2.5e-3, 0.0, 1.0, live=True)  # the highest of the schedule
     window: int = number(128, 2, 4096)  # tokens
-    warmup: int = number(50, 0, 100_000)  # updates over which the rate rises
-    schedule: int = number(1500, 1, 1_000_000)  # updates after which it has fallen to a tenth
+    warmup: int = number(100, 0, 100_000)  # updates over which the rate rises
+    schedule: int = number(3200, 1, 1_000_000)  # updates after which it has fallen to a tenth
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ def test_the_learning_rate_rises_and_then_falls_to_a_tenth() -> None:
 def test_an_epoch_reads_every_window_once() -> None:
     trainer = start(batch_size=7)
     read = []
-    for trainer.update in range(1, trainer.windows // 7 + 1):
+    for update in range(1, trainer.windows // 7 + 1):
+        trainer.update = update
         read += trainer.turn(trainer.windows, 7)
     assert len(read) == len(set(read))
 

@@ -14,7 +14,7 @@ TEXTS = [
 LANGUAGE = Language.of(TEXTS)
 
 
-@pytest.mark.parametrize("text", [*TEXTS, "The fox eats an apple. Does the fox sleeps in the den?"])
+@pytest.mark.parametrize("text", [*TEXTS, "The fox sleeps in the den. Does the dog eat an apple?"])
 def test_a_text_without_fault_passes(text) -> None:
     assert LANGUAGE.faults(text) == []
 
@@ -26,9 +26,9 @@ def test_a_text_without_fault_passes(text) -> None:
         ("The fxo sleeps in the den.", "not a word: fxo"),
         ("The the fox sleeps in the den.", "twice: the"),
         ("It eats a apple and a mouse.", "article: a apple"),
-        ("the fox sleeps in the den.", "line begins: the fox"),
+        ("the fox sleeps in the den.", "begins: the fox"),
         ('Anna said: "The fox is red.', "not paired"),
-        ("A fox sleeps in the den. A fox sleeps in the den.", "again: a fox"),
+        ("A fox sleeps in the den. " * 3, "again: a fox"),
         ("Apple the an den red sleeps quick.", "pairs of words are not English here"),
     ],
 )

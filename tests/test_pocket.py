@@ -1,0 +1,123 @@
+"""pocket: its tokenizer, its beginning, the models made from it, and the command that makes it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import lab
+from lab import catalog, demonstrations, pocket
+from lab.continuations import kind_of
+from lab.errors import BadCorpus, ModelUnavailable
+from lab.make_pocket import make_pocket
+from lab.pocket_card import exchanged, heldout_questions
+from lab.policy import Policy
+
+TEXTS = ["The fox sleeps in its den.", "Where does the fox sleep?"] * 20
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A cache of models that is empty."""
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+
+
+def test_no_character_is_unknown_to_the_tokenizer() -> None:
+    tokenizer = pocket.train_tokenizer(TEXTS, size=300)
+    for text in (
+        "The fox.",
+        "caf\u00e9 \u05e9\u05dc\u05d5\u05dd \U0001f600 \x07",
+        " two  spaces\n\n",
+    ):
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_a_tokenizer_needs_text() -> None:
+    with pytest.raises(BadCorpus):
+        pocket.train_tokenizer(["", "  "])
+
+
+def test_a_prompt_is_the_first_line_of_a_document() -> None:
+    tokenizer = pocket.train_tokenizer(TEXTS, size=300)
+    turn = [{"role": "user", "content": "Where does the fox sleep?"}]
+    text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    assert text == f"{pocket.END}Where does the fox sleep?\n"
+
+
+def test_the_untrained_model_follows_from_its_seed_alone() -> None:
+    tokenizer = pocket.train_tokenizer(TEXTS, size=300)
+    torch.manual_seed(5)
+    first = pocket.untrained(tokenizer).state_dict()
+    torch.manual_seed(6)
+    again, other = pocket.untrained(tokenizer).state_dict(), pocket.untrained(tokenizer, 1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["lm_head.weight"], other.state_dict()["lm_head.weight"])
+
+
+def test_pocket_is_shipped_small_and_opens_with_transformers_alone() -> None:
+    folder = catalog.fetch("pocket").path
+    files = list(folder.iterdir())
+    assert sum(file.stat().st_size for file in files) <= 8_000_000
+    assert {"README.md", "model.safetensors", "tokenizer.json"} <= {file.name for file in files}
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    assert model.dtype == torch.float16
+    assert 2e6 <= sum(p.numel() for p in model.parameters()) <= 4e6
+    assert len(AutoTokenizer.from_pretrained(folder)) <= 4096
+    card = (folder / "README.md").read_text("utf-8")
+    assert "Limits" in card and "\n50. " in card
+
+
+def test_models_made_from_pocket_are_made_once_and_say_from_what(own_cache) -> None:
+    folder = catalog.fetch("pocket-untrained", progress=False)
+    assert "made here from data/pocket" in folder.source
+    made = (folder.path / "model.safetensors").stat().st_mtime_ns
+    assert catalog.fetch("pocket-untrained") == folder
+    assert (folder.path / "model.safetensors").stat().st_mtime_ns == made
+
+
+def test_a_model_made_from_what_has_changed_is_made_anew(own_cache, monkeypatch) -> None:
+    first = catalog.fetch("pocket-untrained", progress=False)
+    monkeypatch.setattr(pocket, "source", lambda name: "another")
+    assert catalog.fetch("pocket-untrained", progress=False).source == "another" != first.source
+
+
+def test_without_pocket_its_kin_say_how_to_make_it(own_cache, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(pocket, "SHIPPED", tmp_path / "none")
+    with pytest.raises(ModelUnavailable, match="python -m lab pretrain"):
+        catalog.fetch("pocket-untrained", progress=False)
+
+
+def test_pocket_makes_its_way_through_every_stage(own_cache, tmp_path) -> None:
+    study = lab.Experiment("p", "pocket-sft", root=tmp_path, progress=False)
+    questions = heldout_questions()[:20]
+    answers = study.variant("reference").answer(questions).texts
+    kinds = [kind_of(q, a) for q, a in zip(questions, answers, strict=True)]
+    assert kinds.count("answer") >= 10
+    study.session().simulate("cheerful", 8)
+    rows = study.trainer("ppo").train(3)
+    assert len(rows) == 3 and all(row["objective/kl"] > -1 for row in rows)
+    assert study.trainer("dpo").train(2)[-1]["rewards/accuracies"] >= 0
+    taught = demonstrations.chosen(study.store)
+    assert len(taught) == 8 and study.trainer("sft", demonstrations=taught).step()["loss"] > 0
+
+
+def test_the_command_makes_a_model_and_a_card_and_goes_on_where_it_stopped(tmp_path) -> None:
+    out = tmp_path / "pocket"
+    first = make_pocket(out, updates=2, documents=400)
+    assert first.facts["updates"] == 2
+    again = make_pocket(out, updates=3, documents=400)
+    history = (out / "pretrain-1" / "metrics.jsonl").read_text().splitlines()
+    assert again.facts["updates"] == 3 and len(history) == 3
+    made = Policy.load(out / "model", trainable="all")
+    assert made.trunk.encode("What is the moon?")[0] == made.trunk.end[0]
+    card = (out / "model" / "README.md").read_text("utf-8")
+    assert "| pocket | bigram | untrained |" in card and "400 documents" in card
+    measured = json.loads((out / "measured.json").read_text())
+    assert measured["facts"]["documents"] == 400
+
+
+def test_words_are_exchanged_in_each_line() -> None:
+    assert exchanged("one two three four five\na b") == "one two four three five\na b"
