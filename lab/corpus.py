@@ -126,8 +126,12 @@ class Corpus:
 
     def write(self, form: Form, subject: Subject, rng: random.Random) -> str:
         """A document of a form about a subject."""
-        alike = [s for s in self.by_kind[subject.kind] if s is not subject] or [subject]
-        text = Writer(self.shared, form, subject, rng.choice(alike), rng).fill("{text}")
+        alike = [
+            s for s in self.by_kind[subject.kind] if s is not subject and goes_with(s, subject)
+        ]
+        text = Writer(self.shared, form, subject, rng.choice(alike or [subject]), rng).fill(
+            "{text}"
+        )
         return re.sub(r"[ \t]+(\n|$)", r"\1", text).strip()
 
 
@@ -185,6 +189,12 @@ class Writer:
         if not self.left.get(rule):
             self.left[rule] = self.rng.sample(self.rules[rule], len(self.rules[rule]))
         return self.left[rule].pop()
+
+
+def goes_with(other: Subject, subject: Subject) -> bool:
+    """Whether a document about a subject may speak of another one: what is held out is in no text
+    that trains."""
+    return held_out(subject.name) or not held_out(other.name)
 
 
 def held_out(name: str) -> bool:

@@ -3,6 +3,8 @@ the model card with what was measured."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from rich.text import Text
 
 from . import pocket
 from .corpus import SHIPPED
+from .errors import LabError
 from .experiment import Experiment
 from .files import write_json
 from .pocket_card import Measured, measure, write_card
@@ -39,14 +42,17 @@ def make_pocket(
 
     Raises:
         BadCorpus: the corpus is empty or can't be read.
+        LabError: what lies in `out` was begun with another recipe.
     """
-    out, console, start = Path(out), Console(), time.perf_counter()
+    out, console, start = Path(out).expanduser().resolve(), Console(), time.perf_counter()
+    recipe = {"updates": updates, "documents": documents, "seed": seed}
+    check_recipe(out, recipe | {"corpus": fingerprint(Path(corpus))})
     columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
         task = bars.add_task("documents", total=documents)
         texts = Texts.written(corpus, documents, seed, lambda n: bars.update(task, completed=n))
         task = bars.add_task("tokenizer", total=1)
-        if not (out / "untrained" / "config.json").exists():
+        if not (out / "untrained").exists():
             tokenizer = pocket.train_tokenizer(texts.train[:FOR_TOKENIZER])
             pocket.save(pocket.untrained(tokenizer, seed), tokenizer, out / "untrained")
         bars.update(task, completed=1)
@@ -60,8 +66,7 @@ def make_pocket(
     keep(trainer, out / "model")
     console.print("Measuring on held-out text…")
     seconds = sum(row["seconds"] for row in trainer.history)
-    facts = {"updates": trainer.update, "documents": documents, "seed": seed}
-    facts |= {"seconds_training": seconds, "seconds": time.perf_counter() - start}
+    facts = recipe | {"seconds_training": seconds, "seconds": time.perf_counter() - start}
     known = set(texts.train)
     others = [t for t in Texts.written(corpus, OTHERS, seed + 1).train if t not in known]
     measured = measure(out / "model", study.reference, texts, others, facts)
@@ -70,6 +75,28 @@ def make_pocket(
     console.print(measured.in_words())
     console.print(f"The model and its card are in {out / 'model'}.")
     return measured
+
+
+def check_recipe(out: Path, recipe: dict) -> None:
+    """Write down what a model is made with; go on with nothing else. Raises LabError."""
+    path = out / "recipe.json"
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        return write_json(path, recipe)
+    begun = json.loads(path.read_text(encoding="utf-8"))
+    if other := [name for name in recipe if recipe[name] != begun.get(name)]:
+        raise LabError(
+            f"{out} was begun with another {' and '.join(other)}. Give another --out, or delete "
+            "the folder."
+        )
+
+
+def fingerprint(folder: Path) -> str:
+    """Sixteen hex digits that change whenever the corpus does."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.toml")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def begin(study: Experiment, texts: Texts, updates: int) -> Trainer:

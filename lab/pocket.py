@@ -7,6 +7,8 @@ prompt is the first line of a document; what the model writes is how the documen
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,11 +142,15 @@ def whole(policy: Policy) -> LlamaForCausalLM:
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write an ordinary folder of transformers, the weights in 16 bits."""
+    """Write an ordinary folder of transformers, the weights in 16 bits, whole or not at all."""
     import copy
 
     import torch
 
-    folder.mkdir(parents=True, exist_ok=True)
-    copy.deepcopy(model).to(torch.float16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+    copy.deepcopy(model).to(torch.float16).save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+    folder.chmod(0o755)  # mkdtemp's is for its owner alone

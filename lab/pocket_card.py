@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 AT_MOST = 400  # held-out documents of a group that are measured
 WRITTEN, LENGTH = 500, 80  # samples, and their tokens at most
 SHOWN = 50
+CALM = 0.7  # the temperature of the samples on show
 ANSWERS = 5  # to each held-out question
 
 
@@ -87,14 +88,15 @@ def measure(
         }
         for group, found in groups.items()
     }
-    written = write(model, WRITTEN, seed=0)
+    written = write(model, WRITTEN, 0, CALM)
     language = Language.of(texts.train)
     well_formed = {
-        "samples of pocket": well_formed_share(language, written),
+        f"samples at temperature {CALM}": well_formed_share(language, written),
+        "samples at temperature 1": well_formed_share(language, write(model, WRITTEN, 0, 1.0)),
         "other documents of the generator": well_formed_share(language, others),
         "these, words exchanged": well_formed_share(language, map(exchanged, others)),
         "samples of the untrained model": well_formed_share(
-            language, write(untrained, SHOWN, seed=0)
+            language, write(untrained, SHOWN, 0, CALM)
         ),
     }
     return Measured(
@@ -108,12 +110,18 @@ def measure(
     )
 
 
-def write(model: Policy, count: int, seed: int) -> list[str]:
+def write(model: Policy, count: int, seed: int, temperature: float) -> list[str]:
     """Texts that begin with nothing, each up to the end of its last whole sentence."""
     from .sampling import sample
 
+    prompts = [model.trunk.end] * count
     drawn = sample(
-        model, [model.trunk.end] * count, max_new_tokens=LENGTH, seed=seed, rows_at_once=64
+        model,
+        prompts,
+        max_new_tokens=LENGTH,
+        temperature=temperature,
+        seed=seed,
+        rows_at_once=64,
     )
     rows = zip(drawn.token_lists(), drawn.finished.tolist(), strict=True)
     texts = [(model.trunk.decode(ids), finished) for ids, finished in rows]
@@ -170,6 +178,7 @@ def write_card(path: Path, m: Measured) -> None:
             good="\n".join(good),
             questions=m.kinds["answer"].count,
             shown=len(m.samples),
+            calm=CALM,
             samples="\n".join(samples),
         ),
         encoding="utf-8",
@@ -221,8 +230,8 @@ beginnings, paired marks, no sentence twice, few pairs of neighbours that traini
 |---|---|
 {good}
 
-The second row is a check of the rules on documents of known forms and subjects that did not \
-train, and so is the third: in each sentence of these the third and fourth word are exchanged.
+The other documents are of known forms and subjects, but did not train: they check the rules, and \
+so they do with the third and fourth word of each sentence exchanged.
 
 **What it goes on with** after a question about a subject it never read of ({questions} \
 continuations, five a question, by the rules of `lab/continuations.py`):
@@ -236,7 +245,7 @@ sentences, and knows English only. It is a teaching instrument and nothing to re
 
 ## {shown} samples, unselected
 
-Each begins with nothing; " / " is the end of a line.
+Each begins with nothing and was drawn at temperature {calm}; " / " is the end of a line.
 
 {samples}
 """

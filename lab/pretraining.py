@@ -126,7 +126,10 @@ class Pretraining(Trainer):
     def evaluate(self) -> float | None:
         """Loss on the same few windows of held-out text each time; None without any."""
         count = min(HELD_OUT_WINDOWS, (len(self.tokens["heldout"]) - 1) // self._now.window)
-        return self.loss(self._cut("heldout", range(count))).item() if count > 0 else None
+        if count < 1:
+            return None
+        windows = (len(self.tokens["heldout"]) - 1) // self._now.window
+        return self.loss(self._cut("heldout", range(0, windows, windows // count))).item()
 
     def samples(self) -> list[Row]:
         """What the model writes now, after a few openings; the first begins with nothing."""
