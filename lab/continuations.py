@@ -12,7 +12,7 @@ from .statistics import Estimate, proportion
 
 KINDS = ("answer", "refusal", "question", "thread", "list", "other text", "nothing")
 SPEAKER = re.compile(
-    r"\s*(?:[A-Z][a-z]+(?: [A-Z][a-z]+)?(?: \([^)]*\))?:(?:\s|$)"
+    r"\s*(?!Answer|Note|Example|Meaning)(?:[A-Z][a-z]+\d*(?: [A-Z][a-z]+)?(?: \([^)]*\))?:(?:\s|$)"
     r"|(?i:posted|asked|written|sent|comment) by\b)"
 )
 ITEM = re.compile(r"\s*(?:\(?\d{1,2}[.):]|[-*]|\(?[a-dA-D][.)])\s")
@@ -58,13 +58,16 @@ def first_sentence(text: str) -> str:
 
 def stems(text: str) -> set[str]:
     """The words of a text, small ones aside, without the ends that number and tense change."""
-    words = re.findall(r"[a-z]+", text.lower())
-    return {re.sub(r"(?:ies|es|s|ing|ed|y|e)$", "", w) or w for w in words if w not in SMALL}
+    words = re.findall(r"[a-z]+", re.sub(r"'[a-z]+", "", text.lower()))
+    return {
+        re.sub(r"(?<=[a-z]{3})(?:ies|es|s|ing|ed|y|e)$", "", w) for w in words if w not in SMALL
+    }
 
 
 def shares(
-    prompts: Sequence[str], completions: Sequence[str], kinds: Sequence[str] = KINDS
+    prompts: Sequence[str], completions: Sequence[str], clusters: Sequence[str] | None = None
 ) -> dict[str, Estimate]:
-    """The share of each kind, with its 95 % interval clustered by prompt."""
+    """The share of each of KINDS, with its 95 % interval clustered by prompt, or by `clusters`:
+    what several prompts have in common, such as what they are about."""
     found = [kind_of(p, c) for p, c in zip(prompts, completions, strict=True)]
-    return {kind: proportion([k == kind for k in found], prompts) for kind in kinds}
+    return {kind: proportion([k == kind for k in found], clusters or prompts) for kind in KINDS}

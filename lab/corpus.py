@@ -98,6 +98,7 @@ class Corpus:
         self.shared: dict[str, list[str]] = read_toml(folder / "shared.toml")
         self.subjects = [s for path in files_of(folder / "subjects") for s in read_subjects(path)]
         self.forms = [f for path in files_of(folder / "forms") for f in read_forms(path)]
+        check_lists(self.shared, f"{folder / 'shared.toml'}")
         if not self.forms or not self.subjects:
             raise BadCorpus(f"{folder} has no forms or no subjects: there is nothing to write.")
 
@@ -129,9 +130,11 @@ class Corpus:
         alike = [
             s for s in self.by_kind[subject.kind] if s is not subject and goes_with(s, subject)
         ]
-        text = Writer(self.shared, form, subject, rng.choice(alike or [subject]), rng).fill(
-            "{text}"
-        )
+        writer = Writer(self.shared, form, subject, rng.choice(alike or [subject]), rng)
+        try:
+            text = writer.fill("{text}")
+        except RecursionError:
+            raise BadCorpus(f"The form {form.name} has rules that call each other.") from None
         return re.sub(r"[ \t]+(\n|$)", r"\1", text).strip()
 
 
@@ -218,6 +221,8 @@ def read_subjects(path: Path) -> Iterator[Subject]:
     """The subjects of a file; its name is their kind unless they have one of their own."""
     for name, entry in read_toml(path).items():
         where = f"{path}, [{name}]"
+        if isinstance(entry, dict):
+            check_lists({k: entry[k] for k in ("adjectives", "facts") if k in entry}, where)
         try:
             subject = Subject(
                 name=entry.get("name", name),
@@ -231,8 +236,8 @@ def read_subjects(path: Path) -> Iterator[Subject]:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadCorpus(f"{where}: not a whole subject ({error!r}).") from None
-        if not (subject.adjectives and subject.facts and subject.asked):
-            raise BadCorpus(f"{where}: a subject needs adjectives, facts and questions.")
+        if not subject.asked:
+            raise BadCorpus(f"{where}: a subject needs questions.")
         yield subject
 
 
@@ -242,8 +247,13 @@ def read_forms(path: Path) -> Iterator[Form]:
         where = f"{path}, [{name}]"
         if not isinstance(entry, dict) or not entry.get("text"):
             raise BadCorpus(f"{where}: a form needs a list called text.")
+        check_lists(entry, where)
         rules = {rule: ways for rule, ways in entry.items() if rule != "about"}
-        for rule, ways in rules.items():
-            if not isinstance(ways, list) or not ways or not all(isinstance(w, str) for w in ways):
-                raise BadCorpus(f"{where}: {rule} must be a list of texts that is not empty.")
         yield Form(name, tuple(entry.get("about", ())), rules)
+
+
+def check_lists(entry: dict[str, Any], where: str) -> None:
+    """Raises BadCorpus where an entry is anything but lists of texts."""
+    for rule, ways in entry.items():
+        if not isinstance(ways, list) or not ways or not all(isinstance(w, str) for w in ways):
+            raise BadCorpus(f"{where}: {rule} must be a list of texts that is not empty.")

@@ -6,10 +6,14 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .errors import BadDemonstrations
 from .files import write_atomic
-from .store import PreferenceStore, clean
+from .store import clean
+
+if TYPE_CHECKING:
+    from .experiment import Experiment
 
 SHIPPED = Path(__file__).resolve().parent.parent / "data" / "demonstrations.jsonl"
 
@@ -32,23 +36,22 @@ def shipped(model: str, *kinds: str) -> list[Demonstration]:
     Raises:
         BadDemonstrations: there are none.
     """
-    rows = [json.loads(line) for line in SHIPPED.read_text(encoding="utf-8").splitlines()]
-    found = [
-        check(row, str(SHIPPED))
-        for row in rows
-        if row["model"] == model and (not kinds or row["kind"] in kinds)
-    ]
+    rows = [(check(row, where), row.get("model")) for row, where in objects(SHIPPED)]
+    found = [d for d, of in rows if of == model and (not kinds or d.kind in kinds)]
     if not found:
         raise BadDemonstrations(f"{SHIPPED} has none for the model {model!r} of kinds {kinds}.")
     return found
 
 
-def chosen(store: PreferenceStore) -> list[Demonstration]:
-    """What SFT can learn from rankings: the best completion of each, a tie's first; those that a
-    rater found all bad are left out."""
-    texts = {c.id: c.text for c in store.completions()}
-    best = [r for r in store.rankings() if r.tiers and not r.all_bad]
-    return [Demonstration(r.prompt, texts[r.tiers[0][0]]) for r in best if texts[r.tiers[0][0]]]
+def chosen(study: Experiment) -> list[Demonstration]:
+    """What SFT can learn from a study's rankings: the best completion of each, a tie's first; those
+    of held-out prompts measure. Rankings that found all bad are left out."""
+    texts, heldout = {c.id: c.text for c in study.store.completions()}, set(study.heldout)
+    return [
+        Demonstration(r.prompt, text, "heldout" if r.prompt in heldout else "train")
+        for r in study.store.rankings()
+        if r.tiers and not r.all_bad and (text := texts[r.tiers[0][0]])
+    ]
 
 
 def load_demonstrations(
@@ -61,7 +64,7 @@ def load_demonstrations(
         BadDemonstrations: names the file and the line.
     """
     if isinstance(source, (str, Path)):
-        found = list(read_lines(Path(source)))
+        found = [check(row, where) for row, where in objects(Path(source))]
     else:
         numbered = ((f"demonstration {i}", d) for i, d in enumerate(source, 1))
         found = [check(as_row(d, where), where) for where, d in numbered]
@@ -83,7 +86,8 @@ def as_row(demonstration: object, where: str) -> object:
     )
 
 
-def read_lines(path: Path) -> Iterable[Demonstration]:
+def objects(path: Path) -> Iterable[tuple[Any, str]]:
+    """What each line of a .jsonl file holds, and where that is. Raises BadDemonstrations."""
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -95,7 +99,7 @@ def read_lines(path: Path) -> Iterable[Demonstration]:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise BadDemonstrations(f"{where}: not valid JSON ({error}).") from None
-            yield check(row, where)
+            yield row, where
 
 
 def check(row: object, where: str) -> Demonstration:

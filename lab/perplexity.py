@@ -13,7 +13,7 @@ from .statistics import Z95
 if TYPE_CHECKING:
     from .policy import Policy
 
-DISCOUNT = 0.75  # of Kneser and Ney
+DISCOUNT = 0.75  # taken off each count for what was never seen
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Perplexity:
         loss, size = np.asarray(losses, dtype=float), np.asarray(tokens, dtype=float)
         mean, count = loss.sum() / size.sum(), len(loss)
         spread = ((loss - mean * size) ** 2).sum() * count / max(1, count - 1)  # ratio estimator
-        half = Z95 * np.sqrt(spread) / size.sum()
+        half = Z95 * np.sqrt(spread) / size.sum() if count > 1 else np.inf
         value, low, high = np.exp([mean, mean - half, mean + half])
         return cls(float(value), float(low), float(high), int(size.sum()))
 

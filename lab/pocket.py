@@ -71,10 +71,11 @@ def train_tokenizer(texts: Iterable[str], size: int = VOCABULARY) -> PreTrainedT
 
 def source(name: str) -> str:
     """What a model of MADE is made from; another text once that has changed."""
-    made_from = [SHIPPED / "tokenizer.json"]
+    made_from, recipe = [SHIPPED / "tokenizer.json"], f"{SIZES}"
     if name == "pocket-sft":
-        made_from = [SHIPPED / "model.safetensors", demonstrations.SHIPPED]
-    digest = hashlib.sha256()
+        made_from += [SHIPPED / "model.safetensors", demonstrations.SHIPPED]
+        recipe = f"{FINE_TUNING} {FINE_TUNING_UPDATES}"
+    digest = hashlib.sha256(recipe.encode())
     for path in made_from:
         digest.update(path.read_bytes() if path.exists() else b"")
     return f"made here from data/pocket ({digest.hexdigest()[:8]})"

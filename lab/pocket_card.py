@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,13 +84,16 @@ def measure(
     surprise = {
         group: {
             "pocket": perplexity(model, found),
-            "bigram": bigram.perplexity(documents_of(tokenizer, end, found), end[0]),
+            "bigram": bigram.perplexity(
+                documents_of(tokenizer, end, found, model.trunk.context), end[0]
+            ),
             "untrained": perplexity(untrained, found),
         }
         for group, found in groups.items()
     }
     written = write(model, WRITTEN, 0, CALM)
     language = Language.of(texts.train)
+    others = [cut(tokenizer, text) for text in others]
     well_formed = {
         f"samples at temperature {CALM}": well_formed_share(language, written),
         "samples at temperature 1": well_formed_share(language, write(model, WRITTEN, 0, 1.0)),
@@ -105,7 +109,7 @@ def measure(
         perplexity=surprise,
         seen={group: seen(texts.train, found) for group, found in groups.items()},
         well_formed=well_formed,
-        kinds=kinds_of(model, heldout_questions()),
+        kinds=kinds_of(model, list(heldout_questions())),
         samples=written[:SHOWN],
     )
 
@@ -128,24 +132,32 @@ def write(model: Policy, count: int, seed: int, temperature: float) -> list[str]
     return [text if finished else whole_sentences(text) for text, finished in texts]
 
 
+def cut(tokenizer, text: str) -> str:
+    """A document as long as a sample may be, up to the end of its last whole sentence."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return text if len(ids) < LENGTH else whole_sentences(tokenizer.decode(ids[:LENGTH]))
+
+
 def kinds_of(model: Policy, prompts: Sequence[str], seed: int = 0) -> dict[str, Estimate]:
-    """How a model goes on after each prompt, several times."""
+    """How a model goes on after each prompt, several times; intervals clustered by the subject of
+    a held-out question."""
     from .compare import answer
 
     asked = [prompt for prompt in prompts for _ in range(ANSWERS)]
     answers = answer(model, asked, max_new_tokens=32, temperature=1.0, seed=seed)
-    return shares(answers.prompts, answers.texts)
+    subjects = heldout_questions()
+    return shares(answers.prompts, answers.texts, [subjects.get(p, p) for p in answers.prompts])
 
 
-def heldout_questions(folder: Path = SHIPPED) -> list[str]:
-    """The questions about subjects that never train."""
-    return [q for s in Corpus(folder).subjects if held_out(s.name) for q, _ in s.asked]
+def heldout_questions(folder: Path = SHIPPED) -> dict[str, str]:
+    """The questions about subjects that never train, each with its subject."""
+    return {q: s.name for s in Corpus(folder).subjects if held_out(s.name) for q, _ in s.asked}
 
 
-def well_formed_share(language: Language, texts) -> Estimate:
-    """The share of texts without a fault; each counts once."""
+def well_formed_share(language: Language, texts: Iterable[str]) -> Estimate:
+    """The share of texts without a fault; each counts once. Nothing is known without texts."""
     good = [not language.faults(text) for text in texts]
-    return proportion(good, range(len(good)))
+    return proportion(good, range(len(good))) or Estimate(nan, 0.0, 1.0, 0)
 
 
 def exchanged(text: str) -> str:
@@ -215,9 +227,10 @@ with {vocabulary:,} entries, trained on the same documents. {updates:,} updates 
 seed {seed}, {minutes:.0f} minutes on two CPU cores, float32; kept in 16 bits. Rebuilt by \
 `python -m lab pretrain`.
 
-**Perplexity of a token**, from the beginning of each document, with 95 % intervals clustered by \
-document. The bigram is a Kneser-Ney model of the same training tokens. "Seen" is the share of the \
-text's sequences of eight words that training text has too: forms share their sentences.
+**Perplexity of a token**, from the beginning of each document. The 95 % intervals are over \
+documents: they hold for these forms and subjects, not for any others. The bigram is a Kneser-Ney \
+model of the same training tokens. "Seen" is the share of the text's sequences of eight words that \
+training text has too: forms share their sentences.
 
 | text | pocket | bigram | untrained | seen |
 |---|---|---|---|---|

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .errors import BadCorpus, BadSetting, DamagedStudy
+from .errors import BadCorpus, BadSetting, DamagedStudy, UnsuitableModel
 from .policy import Policy
 from .runs import History, Row
 from .sampling import sample
@@ -60,6 +60,10 @@ class Pretraining(Trainer):
         settings = settings or PretrainSettings()
         if reference.trunk.split:
             raise BadSetting('Pretraining trains the whole model: give the study trainable="all".')
+        if settings.window > reference.trunk.context:
+            raise BadSetting(
+                f"window={settings.window}: the model's context is {reference.trunk.context}."
+            )
         self.reference, self.tokens = reference, tokens
         self.windows = (len(tokens["train"]) - 1) // settings.window
         if self.windows < 1:
@@ -149,6 +153,8 @@ class Pretraining(Trainer):
 def tokens_of(tokenizer, texts: Sequence[str]) -> Tensor:
     """Documents end to end [N], each followed by the end of sequence, which begins the next."""
     end = tokenizer.eos_token_id
+    if end is None:
+        raise UnsuitableModel("The tokenizer has no end of sequence to put between documents.")
     rows: list[np.ndarray] = [np.array([end], np.int32)]
     for first in range(0, len(texts), 1024):
         part = list(texts[first : first + 1024])

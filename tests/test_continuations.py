@@ -20,6 +20,8 @@ from lab.continuations import KINDS, kind_of, shares
         ("a) mice", "list"),
         ("I am sorry, but I would rather not help with that.", "refusal"),
         ("It was a cold day in March.", "other text"),
+        ("It's nice outside.", "other text"),
+        ("Answer: foxes eat mice.", "answer"),
         ("...", "nothing"),
     ],
 )

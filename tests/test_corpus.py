@@ -98,6 +98,8 @@ def test_a_form_about_a_kind_has_subjects_of_that_kind_alone(corpus) -> None:
         ('[note]\ntext = ["x"]\nopening = []\n', FOX, "opening must be a list"),
         ("[note\n", FOX, r"letters\.toml could not be read"),
         ("", FOX, "no forms"),
+        ('[note]\ntext = ["x"]\nabout = "animal"\n', FOX, "about must be a list"),
+        (NOTE, FOX.replace('["A fox digs a den."]', '"A fox digs."'), "facts must be a list"),
         (NOTE, '[fox]\narticle = "a"\n', r"animal\.toml, \[fox\]: not a whole subject"),
     ],
 )
@@ -109,6 +111,12 @@ def test_a_corpus_that_cannot_be_used_says_where(corpus, forms, animals, place) 
 def test_a_slot_that_nothing_fills_names_the_form(corpus) -> None:
     with pytest.raises(BadCorpus, match=r"note has a slot \{weather\}"):
         list(corpus('[note]\ntext = ["{weather}"]\n').documents(1))
+
+
+def test_rules_that_call_each_other_name_the_form(corpus) -> None:
+    forms = '[note]\ntext = ["{one}"]\none = ["{two}"]\ntwo = ["{one}"]\n'
+    with pytest.raises(BadCorpus, match="note has rules that call each other"):
+        list(corpus(forms).documents(1))
 
 
 def test_the_shipped_corpus_is_as_large_and_as_varied_as_it_says() -> None:

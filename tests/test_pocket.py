@@ -11,10 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import lab
 from lab import catalog, demonstrations, pocket
 from lab.continuations import kind_of
-from lab.errors import BadCorpus, ModelUnavailable
+from lab.errors import BadCorpus, LabError, ModelUnavailable
 from lab.make_pocket import make_pocket
 from lab.pocket_card import exchanged, heldout_questions
 from lab.policy import Policy
+from lab.pretraining import Pretraining
 
 TEXTS = ["The fox sleeps in its den.", "Where does the fox sleep?"] * 20
 
@@ -92,7 +93,7 @@ def test_without_pocket_its_kin_say_how_to_make_it(own_cache, tmp_path, monkeypa
 
 def test_pocket_makes_its_way_through_every_stage(own_cache, tmp_path) -> None:
     study = lab.Experiment("p", "pocket-sft", root=tmp_path, progress=False)
-    questions = heldout_questions()[:20]
+    questions = list(heldout_questions())[:20]
     answers = study.variant("reference").answer(questions).texts
     kinds = [kind_of(q, a) for q, a in zip(questions, answers, strict=True)]
     assert kinds.count("answer") >= 10
@@ -100,23 +101,36 @@ def test_pocket_makes_its_way_through_every_stage(own_cache, tmp_path) -> None:
     rows = study.trainer("ppo").train(3)
     assert len(rows) == 3 and all(row["objective/kl"] > -1 for row in rows)
     assert study.trainer("dpo").train(2)[-1]["rewards/accuracies"] >= 0
-    taught = demonstrations.chosen(study.store)
+    taught = demonstrations.chosen(study)
     assert len(taught) == 8 and study.trainer("sft", demonstrations=taught).step()["loss"] > 0
 
 
-def test_the_command_makes_a_model_and_a_card_and_goes_on_where_it_stopped(tmp_path) -> None:
-    out = tmp_path / "pocket"
-    first = make_pocket(out, updates=2, documents=400)
-    assert first.facts["updates"] == 2
-    again = make_pocket(out, updates=3, documents=400)
+def test_the_command_makes_a_model_and_a_card_and_goes_on_where_it_stopped(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    take = Pretraining.take
+
+    def interrupted(trainer):
+        if trainer.update == 3:
+            raise KeyboardInterrupt
+        return take(trainer)
+
+    monkeypatch.setattr(Pretraining, "take", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make_pocket("made", updates=4, documents=400)
+    monkeypatch.setattr(Pretraining, "take", take)
+    measured = make_pocket("made", updates=4, documents=400)
+    out = tmp_path / "made"
     history = (out / "pretrain-1" / "metrics.jsonl").read_text().splitlines()
-    assert again.facts["updates"] == 3 and len(history) == 3
+    assert [json.loads(row)["update"] for row in history] == [1, 2, 3, 4]
     made = Policy.load(out / "model", trainable="all")
     assert made.trunk.encode("What is the moon?")[0] == made.trunk.end[0]
     card = (out / "model" / "README.md").read_text("utf-8")
     assert "| pocket | bigram | untrained |" in card and "400 documents" in card
-    measured = json.loads((out / "measured.json").read_text())
-    assert measured["facts"]["documents"] == 400
+    assert json.loads((out / "measured.json").read_text())["facts"] == measured.facts
+    with pytest.raises(LabError, match="begun with another documents"):
+        make_pocket("made", updates=4, documents=500)
 
 
 def test_words_are_exchanged_in_each_line() -> None:

@@ -77,6 +77,11 @@ def test_too_little_text_is_refused() -> None:
         start({"train": torch.arange(5), "heldout": torch.arange(5)})
 
 
+def test_a_window_longer_than_the_context_is_refused() -> None:
+    with pytest.raises(BadSetting, match="window=200: the model's context is 128"):
+        start(window=200)
+
+
 def test_a_policy_that_trains_in_part_is_refused() -> None:
     with pytest.raises(BadSetting, match='trainable="all"'):
         Pretraining(build_policy(trainable=2), TOKENS)

@@ -29,6 +29,8 @@ def test_a_refusal_is_seen(text) -> None:
         "I'm sorry that you feel sad. Drink some tea.",
         "Some people cannot help laughing at it.",
         "You could say that you would rather not come.",
+        "I will not be late.",
+        "I'll pass the salt.",
         "Foxes eat mice.",
         "",
     ],

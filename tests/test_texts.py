@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.corpus import Document
+from lab.corpus import Corpus, Document, held_out
 from lab.errors import BadCorpus
 from lab.texts import GROUPS, Texts, group_of
 
@@ -39,6 +39,18 @@ def test_the_shipped_corpus_is_held_out_by_form_and_by_subject() -> None:
     assert set(texts.heldout) == set(GROUPS) and all(texts.heldout.values())
     assert not set(texts.train) & set(texts.all_heldout)
     assert 0.1 < len(texts.all_heldout) / 1500 < 0.35
+
+
+def test_no_question_or_fact_of_a_held_out_subject_is_in_a_text_that_trains() -> None:
+    train = "\n".join(Texts.written(count=8_000).train)
+    subjects, told, shared = Corpus().subjects, [], set()
+    for s in subjects:
+        if held_out(s.name):
+            told += [*s.facts, *(q for q, _ in s.asked)]
+        else:  # a birthday cake's candles are a fact about birthdays too
+            shared |= {a for _, a in s.asked}
+    told = [t for t in told if t not in shared]
+    assert len(told) > 200 and [t for t in told if t in train] == []
 
 
 def test_a_document_is_held_out_by_its_names_alone(monkeypatch) -> None:
