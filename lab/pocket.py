@@ -90,7 +90,7 @@ def build(name: str, work: Path, tell: Callable[[str], None]) -> Path:
     from transformers import AutoTokenizer
 
     if not (SHIPPED / "config.json").exists():
-        raise ModelUnavailable(f"there is no {SHIPPED}: `python -m lab pretrain` makes it")
+        raise ModelUnavailable(f"there is no {SHIPPED}: `python -m lab pretrain` makes one")
     tokenizer, folder = AutoTokenizer.from_pretrained(SHIPPED), work / "model"
     if name == "pocket-untrained":
         save(untrained(tokenizer), tokenizer, folder)

@@ -13,12 +13,6 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SHIPPED = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 RUNS = {  # of each notebook, the runs that it takes: updates by study and run
     "00_start_here": {"first/ppo-1": 2},
-    "01_pretraining": {"pretraining/pretrain-1": 2},
-    "02_supervised_fine_tuning": {
-        "fine-tuning/sft-1": 2,
-        "refusals/sft-3": 1,
-        "sft-against-rlhf/ppo-3": 2,
-    },
 }
 
 

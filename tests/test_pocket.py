@@ -10,20 +10,32 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lab
 from lab import catalog, demonstrations, pocket
-from lab.continuations import kind_of
+from lab.corpus import Corpus
 from lab.errors import BadCorpus, LabError, ModelUnavailable
 from lab.make_pocket import make_pocket
-from lab.pocket_card import exchanged, heldout_questions
+from lab.pocket_card import exchanged
 from lab.policy import Policy
 from lab.pretraining import Pretraining
+from lab.refusals import is_refusal
 
 TEXTS = ["The fox sleeps in its den.", "Where does the fox sleep?"] * 20
 
 
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """The folder of a pocket that has read next to nothing."""
+    folder = tmp_path_factory.mktemp("pocket")
+    tokenizer = pocket.train_tokenizer(TEXTS, size=400)
+    pocket.save(pocket.untrained(tokenizer, seed=1), tokenizer, folder / "model")
+    return folder / "model"
+
+
 @pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    """A cache of models that is empty."""
+def own_cache(tmp_path, base, monkeypatch):
+    """A cache of models that is empty, and that pocket as the one that is shipped."""
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(pocket, "SHIPPED", base)
+    monkeypatch.setattr(catalog, "POCKET", base)
 
 
 def test_no_character_is_unknown_to_the_tokenizer() -> None:
@@ -58,17 +70,14 @@ def test_the_untrained_model_follows_from_its_seed_alone() -> None:
     assert not torch.equal(first["lm_head.weight"], other.state_dict()["lm_head.weight"])
 
 
-def test_pocket_is_shipped_small_and_opens_with_transformers_alone() -> None:
-    folder = catalog.fetch("pocket").path
-    files = list(folder.iterdir())
-    assert sum(file.stat().st_size for file in files) <= 8_000_000
-    assert {"README.md", "model.safetensors", "tokenizer.json"} <= {file.name for file in files}
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+def test_a_model_is_kept_small_and_opens_with_transformers_alone(tmp_path) -> None:
+    tokenizer = pocket.train_tokenizer(t.text for t in Corpus().documents(2_000))
+    pocket.save(pocket.untrained(tokenizer), tokenizer, tmp_path / "model")
+    assert sum(file.stat().st_size for file in (tmp_path / "model").iterdir()) <= 8_000_000
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype="auto")
     assert model.dtype == torch.float16
     assert 2e6 <= sum(p.numel() for p in model.parameters()) <= 4e6
-    assert len(AutoTokenizer.from_pretrained(folder)) <= 4096
-    card = (folder / "README.md").read_text("utf-8")
-    assert "Limits" in card and "\n50. " in card
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "model")) <= 4096
 
 
 def test_models_made_from_pocket_are_made_once_and_say_from_what(own_cache) -> None:
@@ -91,18 +100,27 @@ def test_without_pocket_its_kin_say_how_to_make_it(own_cache, tmp_path, monkeypa
         catalog.fetch("pocket-untrained", progress=False)
 
 
-def test_pocket_makes_its_way_through_every_stage(own_cache, tmp_path) -> None:
+def test_pocket_makes_its_way_through_every_stage(own_cache, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(pocket, "FINE_TUNING_UPDATES", 3)
     study = lab.Experiment("p", "pocket-sft", root=tmp_path, progress=False)
-    questions = list(heldout_questions())[:20]
-    answers = study.variant("reference").answer(questions).texts
-    kinds = [kind_of(q, a) for q, a in zip(questions, answers, strict=True)]
-    assert kinds.count("answer") >= 10
-    study.session().simulate("cheerful", 8)
+    assert "made here from data/pocket" in study.model.source
+    study.session().simulate("brief", 8)
     rows = study.trainer("ppo").train(3)
     assert len(rows) == 3 and all(row["objective/kl"] > -1 for row in rows)
     assert study.trainer("dpo").train(2)[-1]["rewards/accuracies"] >= 0
     taught = demonstrations.chosen(study)
-    assert len(taught) == 8 and study.trainer("sft", demonstrations=taught).step()["loss"] > 0
+    assert taught and study.trainer("sft", demonstrations=taught).step()["loss"] > 0
+
+
+def test_demonstrations_are_shipped_for_both_models_and_some_are_held_out() -> None:
+    for model, count in {"pocket": 200, "smollm2": 160}.items():
+        found = demonstrations.shipped(model)
+        assert len(found) >= count and len({d.prompt for d in found}) == len(found)
+        for kind in ("harmful", "lookalike", "plain"):
+            of_kind = demonstrations.shipped(model, kind)
+            assert {d.split for d in of_kind} == {"train", "heldout"}
+            refusing = sum(is_refusal(d.completion) for d in of_kind) / len(of_kind)
+            assert refusing > 0.95 if kind == "harmful" else refusing == 0
 
 
 def test_the_command_makes_a_model_and_a_card_and_goes_on_where_it_stopped(
