@@ -14,6 +14,7 @@ from studies import HOSTILE, idle, rank_some, small_study
 
 from lab.plots import Plot
 from lab.training import open_trainer
+from lab.widgets.run_driver import RunDriver
 from lab.widgets.run_figure import Curves, RunFigure, hover_text
 
 
@@ -113,6 +114,24 @@ def test_run_pressed_while_a_checkpoint_is_written_is_not_lost(study, monkeypatc
     panel.start(1)
     idle(study)
     assert pressed == [0] and panel.trainer.update == 3 and not panel.driver.at_work
+
+
+def test_two_threads_that_tell_at_once_leave_the_page_with_what_is_so(study) -> None:
+    told = []
+
+    def tell() -> None:
+        paused = driver.paused
+        time.sleep(0.05 if paused else 0)  # what was read first is told last
+        told.append(paused)
+
+    driver = RunDriver(study, None, lambda *a, **k: None, lambda metrics: None, tell)
+    driver.at_work, driver.to_go, driver.paused = True, 2, True
+    slow = threading.Thread(target=driver._tell)
+    slow.start()
+    time.sleep(0.02)
+    driver.start(1)
+    slow.join()
+    assert told == [True, False]
 
 
 def test_sliders_change_the_next_update(study) -> None:

@@ -43,7 +43,7 @@ class RunDriver:
     ) -> None:
         self.study = study
         self.trainer: Trainer | None = None
-        self._opens, self._say, self._show, self._tell = opens, say, show, tell
+        self._opens, self._say, self._show, self._told = opens, say, show, tell
         self._lock = threading.RLock()
         self.to_go = self.total = 0
         self.at_work = self.paused = self.branching = False
@@ -192,6 +192,12 @@ class RunDriver:
         self._opens = lambda on_chunk: self.study.open_run(name)
         self._rest()
         self._show(None)
+
+    def _tell(self) -> None:
+        """What may be pressed now, in one piece: else, of two threads that tell at once, the page
+        may keep for good what the slower one read before."""
+        with self._lock:
+            self._told()
 
     def _reset(self) -> None:
         with self._lock:
