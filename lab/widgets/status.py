@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import html
-import threading
 
 import ipywidgets as widgets
 
 from ..errors import LabError
-
-SAYING = threading.Lock()  # or a page could keep the older of two texts that were said at once
 
 
 class StatusLine(widgets.HTML):
@@ -18,8 +15,7 @@ class StatusLine(widgets.HTML):
     def say(self, text: str, alert: bool = False) -> None:
         """Show a text."""
         role = "alert" if alert else "status"
-        with SAYING:
-            self.value = f'<div role="{role}" class="lab-status-{role}">{html.escape(text)}</div>'
+        self.value = f'<div role="{role}" class="lab-status-{role}">{html.escape(text)}</div>'
 
 
 def words_of(error: BaseException) -> str:
