@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     pretrain = commands.add_parser("pretrain", help="make the model `pocket` from nothing")
     pretrain.add_argument("--out", default="runs/pocket", help="a folder; it resumes what is there")
-    pretrain.add_argument("--updates", type=int, default=3200)
+    pretrain.add_argument("--updates", type=int, default=3600)
     pretrain.add_argument("--documents", type=int, default=60_000)
     pretrain.add_argument("--seed", type=int, default=0)
 

@@ -21,7 +21,7 @@ from .pocket_card import Measured, measure, write_card
 from .texts import DOCUMENTS, Texts
 from .trainer import Trainer
 
-UPDATES = 3200
+UPDATES = 3600
 FOR_TOKENIZER = 12_000  # documents
 SAMPLES_EVERY = 200  # updates
 OTHERS = 1_000  # documents that check the rules for samples

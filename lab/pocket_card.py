@@ -24,6 +24,7 @@ AT_MOST = 400  # held-out documents of a group that are measured
 WRITTEN, LENGTH = 500, 80  # samples, and their tokens at most
 SHOWN = 50
 CALM = 0.7  # the temperature of the samples on show
+TEMPERATURES = (0.5, CALM, 1.0)
 ANSWERS = 5  # to each held-out question
 
 
@@ -91,12 +92,13 @@ def measure(
         }
         for group, found in groups.items()
     }
-    written = write(model, WRITTEN, 0, CALM)
+    written = {t: write(model, WRITTEN, 0, t) for t in TEMPERATURES}
     language = Language.of(texts.train)
     others = [cut(tokenizer, text) for text in others]
     well_formed = {
-        f"samples at temperature {CALM}": well_formed_share(language, written),
-        "samples at temperature 1": well_formed_share(language, write(model, WRITTEN, 0, 1.0)),
+        f"samples at temperature {t}": well_formed_share(language, samples)
+        for t, samples in written.items()
+    } | {
         "other documents of the generator": well_formed_share(language, others),
         "these, words exchanged": well_formed_share(language, map(exchanged, others)),
         "samples of the untrained model": well_formed_share(
@@ -110,7 +112,7 @@ def measure(
         seen={group: seen(texts.train, found) for group, found in groups.items()},
         well_formed=well_formed,
         kinds=kinds_of(model, list(heldout_questions())),
-        samples=written[:SHOWN],
+        samples=written[CALM][:SHOWN],
     )
 
 

@@ -22,7 +22,7 @@ from .sampling import sample
 from .settings import PretrainSettings
 from .trainer import Plot, Trainer
 
-MEASURED_EVERY = 10  # updates, for the loss on held-out text and for samples
+MEASURED_EVERY = 20  # updates, for the loss on held-out text and for samples
 HELD_OUT_WINDOWS = 16
 OPENINGS = ("", "What is the moon?", "How do I make friends?", "Once upon a time")
 
@@ -88,10 +88,10 @@ class Pretraining(Trainer):
         return type(self)(self.reference, self.tokens, settings, run)
 
     def rate(self) -> float:
-        """Rises over `warmup` updates, then falls along half a cosine to a tenth."""
+        """Rises over `warmup` updates, then falls along half a cosine to a hundredth."""
         s = self._now
         past = min(1.0, max(0, self.update - s.warmup) / max(1, s.schedule - s.warmup))
-        fallen = 0.1 + 0.45 * (1 + math.cos(math.pi * past))
+        fallen = 0.01 + 0.495 * (1 + math.cos(math.pi * past))
         return s.learning_rate * min(1.0, self.update / max(1, s.warmup)) * fallen
 
     def take(self) -> tuple[Row, list[Row]]:

@@ -145,7 +145,7 @@ class PretrainSettings(Settings):
     learning_rate: float = number(2.5e-3, 0.0, 1.0, live=True)  # the highest of the schedule
     window: int = number(128, 2, 4096)  # tokens
     warmup: int = number(100, 0, 100_000)  # updates over which the rate rises
-    schedule: int = number(3200, 1, 1_000_000)  # updates after which it has fallen to a tenth
+    schedule: int = number(3600, 1, 1_000_000)  # updates over which it falls to a hundredth
 
 
 @dataclass(frozen=True)
