@@ -9,23 +9,19 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import queue
-import re
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from . import pocket, wheel
-from .errors import LabError, ModelUnavailable, UnknownModel, UnsuitableModel
+from . import hub, pocket, wheel
+from .errors import LabError, ModelUnavailable, UnknownModel
+from .model_folder import checked, fault
 
 DEFAULT = "smollm2"
-HUB_SECONDS = 4.5  # for the hub's first answer, DNS included: with imports, under five seconds
 POCKET = pocket.SHIPPED
 
 # SmolLM2's own template slips in a system prompt; the lab trains on what the person sees.
@@ -34,12 +30,6 @@ PLAIN_TURNS = (
     " + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-
-# Only files of the top folder, and of several sets of weights only those transformers reads.
-WANTED = ["*.json", "*.txt", "*.model", "*.jinja", "model*.safetensors"]
-UNWANTED = ["*/*"]
-TOKENIZERS = ["tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json"]
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 Tell = Callable[..., None]
 
@@ -104,24 +94,26 @@ def fetch(name: str | Path = DEFAULT, *, progress: bool = True) -> ModelFolder:
     name = str(name)
     path = Path(name).expanduser()
     if name not in _KNOWN and path.is_dir():
-        path = _checked(path.resolve())
+        path = checked(path.resolve())
         return ModelFolder(str(path), path, "folder")  # found again from any working folder
-    if name not in _KNOWN and not HUB_ID.fullmatch(name):
+    if name not in _KNOWN and not hub.HUB_ID.fullmatch(name):
         raise _unknown(name)
     if (folder := _on_disk(name)) is not None:
         return folder
     if name == "pocket":
         raise ModelUnavailable(
-            f"The model `pocket` isn't shipped yet: there is no {POCKET}. Take `smollm2`, or give "
-            "the folder of another model."
+            f"The model `pocket` is not whole in {POCKET}: get that folder of the lab again, "
+            "or make a model like it with `python -m lab pretrain`."
         )
     with _display(progress) as tell:
         if name in pocket.MADE:
             return _made_here(name, tell, partial(pocket.build, name), pocket.source(name))
         try:
-            return _from_hub(name, tell)
+            return _of_hub(name, hub.download(_repo(name), tell))
         except LabError as error:
             # A mirror without the model, or a proxy in between: for a known name, just one way in.
+            if isinstance(error, UnknownModel) and name not in _KNOWN:
+                raise UnknownModel(f"{error} The lab knows {_names()}.") from error
             if name not in _KNOWN and not isinstance(error, ModelUnavailable):
                 raise
             reasons = [str(error).rstrip(".")]
@@ -143,14 +135,18 @@ def fetch(name: str | Path = DEFAULT, *, progress: bool = True) -> ModelFolder:
 def _on_disk(name: str) -> ModelFolder | None:
     """What serves a known name or a hub id with no network at all."""
     if name == "pocket":
-        whole = POCKET.is_dir() and not _fault(POCKET)
+        whole = POCKET.is_dir() and not fault(POCKET)
         return ModelFolder(name, POCKET, "shipped with the lab: data/pocket") if whole else None
     if name in pocket.MADE:
         folder = _made(name)  # of another pocket, or of other demonstrations, it is made anew
         return folder if folder and folder.source == pocket.source(name) else None
     if name in _KNOWN and (folder := _made(name)) is not None:
         return folder
-    return _from_hub_cache(name)
+    try:
+        path = hub.from_cache(_repo(name))
+    except UnknownModel as error:
+        raise _unknown(name) from error
+    return _of_hub(name, path) if path else None
 
 
 # --- folders the lab made itself ---------------------------------------------------------------
@@ -218,159 +214,21 @@ def _made_here(
     return folder
 
 
-# --- the Hugging Face hub ----------------------------------------------------------------------
+def _repo(name: str) -> str:
+    """The hub id that a name stands for."""
+    return _KNOWN[name].repo or "" if name in _KNOWN else name
 
 
-def _from_hub_cache(name: str) -> ModelFolder | None:
-    """A model that the hub's own cache on this disk already holds whole."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    repo, template = _repo(name)
-    try:
-        path = snapshot_download(
-            repo, local_files_only=True, allow_patterns=WANTED, ignore_patterns=UNWANTED
-        )
-    except HFValidationError as error:
-        raise _unknown(name) from error
-    except OSError:  # what the hub's errors for "not here" and "not all here" derive from
-        return None
-    folder = Path(path)
-    return None if _fault(folder) else ModelFolder(name, folder, _said(repo, folder), template)
-
-
-def _from_hub(name: str, tell: Tell) -> ModelFolder:
-    """Download a model, if the hub answers in time."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-    from huggingface_hub.utils import filter_repo_objects
-
-    repo, template = _repo(name)
-    endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-    if any(_is_set(variable) for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
-        raise ModelUnavailable("HF_HUB_OFFLINE is set, so the hub was not asked")
-    tell(f"asking {endpoint} for {repo}")
-    try:
-        files = _ask_hub(repo, endpoint)
-        if "config.json" not in files or not any(
-            re.fullmatch(r"model.*\.safetensors", file) for file in files
-        ):
-            raise UnsuitableModel(
-                f"{repo} on {endpoint} has no config.json or no model*.safetensors weights. The "
-                "lab opens no pickled weights, since opening one can run code: take a model that "
-                "is published as safetensors."
-            )
-        wanted = filter_repo_objects(files, allow_patterns=WANTED, ignore_patterns=UNWANTED)
-        total = sum(files[file] for file in wanted)
-
-        def show(done: float) -> None:
-            tell(f"downloading {repo} ({total / 1e6:.0f} MB)", done, total)
-
-        show(0)
-        path = snapshot_download(
-            repo,
-            endpoint=endpoint,
-            allow_patterns=WANTED,
-            ignore_patterns=UNWANTED,
-            etag_timeout=HUB_SECONDS,
-            tqdm_class=_bar(show),
-        )
-    except LabError:
-        raise
-    except GatedRepoError as error:
-        raise ModelUnavailable(
-            f"{repo} is gated: accept its conditions at {endpoint}/{repo} and set HF_TOKEN to a "
-            "token of your account"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise UnknownModel(
-            f"{endpoint} has no model {repo}, or it is private (then set HF_TOKEN), and there is "
-            f"no folder of this name here. The lab knows {_names()}."
-        ) from error
-    except Exception as error:
-        # No name look-up, no answer, a proxy's login page in place of one, a transfer that broke
-        # off: each has exceptions of its own, and all mean that the hub is no way in today.
-        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ModelUnavailable(f"{endpoint} did not deliver {repo}: {first}") from error
-    return ModelFolder(name, _checked(Path(path)), _said(repo, Path(path)), template)
-
-
-def _ask_hub(repo: str, endpoint: str) -> dict[str, int]:
-    """The sizes of a repository's files; ModelUnavailable if no answer comes within HUB_SECONDS.
-
-    The question is put in a thread of its own: no timeout of a socket covers the name's look-up
-    and an answer that trickles in.
-    """
-    from huggingface_hub import HfApi
-
-    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            api = HfApi(endpoint=endpoint)
-            answers.put(api.model_info(repo, timeout=HUB_SECONDS, files_metadata=True))
-        except Exception as error:  # handed to the thread that waits
-            answers.put(error)
-
-    threading.Thread(target=ask, name="lab-ask-hub", daemon=True).start()
-    try:
-        answer = answers.get(timeout=HUB_SECONDS)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {HUB_SECONDS:g} s") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return {file.rfilename: file.size or 0 for file in answer.siblings or []}
-
-
-def _repo(name: str) -> tuple[str, str | None]:
-    """The hub id that a name stands for, and the chat template that goes with it."""
-    if name in _KNOWN:
-        return _KNOWN[name].repo or "", _KNOWN[name].chat_template
+def _of_hub(name: str, folder: Path) -> ModelFolder:
+    """A model that came from the hub. Its folder is named after its commit, and the weights can
+    change under one id."""
+    repo = _repo(name)
     templates = {entry.repo: entry.chat_template for entry in _KNOWN.values()}
-    return name, templates.get(name)
+    source = f"hub: {repo} at {folder.name[:7]}"
+    return ModelFolder(name, folder, source, templates.get(repo))
 
 
-def _said(repo: str, folder: Path) -> str:
-    # A snapshot's folder is named after its commit; the hub's weights can change under one id.
-    return f"hub: {repo} at {folder.name[:7]}"
-
-
-def _is_set(variable: str) -> bool:
-    return os.environ.get(variable, "").upper() in {"1", "ON", "YES", "TRUE"}
-
-
-# --- what every folder must have, what every person must be told -------------------------------
-
-
-def _fault(folder: Path) -> str:
-    """Why the lab can't open the model in a folder, or nothing."""
-    if not (folder / "config.json").is_file():
-        return "it has no config.json"
-    needed = {"model.safetensors"}
-    try:
-        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
-        needed = set(index["weight_map"].values())
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "its model.safetensors.index.json can't be read"
-    if missing := sorted(file for file in needed if not (folder / file).is_file()):
-        return (
-            f"it has no {missing[0]} (the lab opens no pickled weights, since opening one can run "
-            "code)"
-        )
-    if not any((folder / file).is_file() for file in TOKENIZERS):
-        return "it has no tokenizer"
-    return ""
-
-
-def _checked(folder: Path) -> Path:
-    if fault := _fault(folder):
-        raise UnsuitableModel(
-            f"The lab can't use the model in {folder}: {fault}. A model's folder is what "
-            "`save_pretrained` of model and tokenizer writes."
-        )
-    return folder
+# --- what every person must be told ------------------------------------------------------------
 
 
 def _names() -> str:
@@ -405,20 +263,3 @@ def _display(show: bool) -> Iterator[Tell]:
             lines.update(lines.task_ids[-1], completed=done)
 
         yield tell
-
-
-def _bar(show: Callable[[float], None]) -> type:
-    """A class of silent tqdm bars that hand the bytes they count to `show`."""
-    from tqdm import tqdm
-
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **{**kwargs, "disable": True})
-            self.bytes = kwargs.get("unit") == "B"  # the others count files
-
-        def update(self, n: float | None = 1) -> None:
-            self.n += n or 0
-            if self.bytes:
-                show(self.n)
-
-    return Bar

@@ -19,6 +19,7 @@ import pytest
 
 from lab import catalog, wheel
 from lab.errors import ModelUnavailable, UnknownModel, UnsuitableModel
+from lab.model_folder import fault
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -196,9 +197,9 @@ def test_an_unknown_name_lists_the_known_ones():
         catalog.fetch("./not/here")
 
 
-def test_pocket_is_there_or_said_to_be_missing(tiny, tmp_path, monkeypatch):
+def test_pocket_is_there_or_said_not_to_be_whole(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(catalog, "POCKET", tmp_path / "pocket")
-    with pytest.raises(ModelUnavailable, match="isn't shipped yet"):
+    with pytest.raises(ModelUnavailable, match="not whole"):
         catalog.fetch("pocket")
     monkeypatch.setattr(catalog, "POCKET", tiny)
     assert catalog.fetch("pocket").path == tiny
@@ -221,7 +222,7 @@ def test_nothing_local_and_no_network(alone):
 
 def test_offline_means_not_asking(alone, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(catalog, "_ask_hub", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr("lab.hub.ask", lambda *_: pytest.fail("asked"))
     with pytest.raises(ModelUnavailable, match="HF_HUB_OFFLINE is set"):
         catalog.fetch("someone/tiny", progress=False)
 
@@ -230,7 +231,7 @@ def test_offline_means_not_asking(alone, monkeypatch):
 def test_a_hub_that_takes_the_call_and_says_nothing_costs_its_seconds_only(
     alone, fake_wheel, monkeypatch, trickle
 ):
-    monkeypatch.setattr(catalog, "HUB_SECONDS", 0.5)
+    monkeypatch.setattr("lab.hub.HUB_SECONDS", 0.5)
     over = threading.Event()
 
     def serve(listener: socket.socket) -> None:
@@ -430,7 +431,7 @@ def test_a_gguf_becomes_a_plain_folder(tmp_path):
     writer.close()
 
     wheel.convert(tmp_path / "small.gguf", tmp_path / "out", catalog.PLAIN_TURNS)
-    assert not catalog._fault(tmp_path / "out")
+    assert not fault(tmp_path / "out")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert not hasattr(model.config, "quantization_config")
     assert model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
