@@ -14,12 +14,14 @@ from torch import Tensor
 
 from .errors import LabError
 from .formulas import dpo_loss
+from .plots import Plot
 from .policy import Policy
 from .runs import History, Row
 from .sampling import logprobs
 from .sequences import Sequences
 from .settings import DPOSettings
-from .trainer import Plot, Trainer
+from .trainer import Trainer
+from .trunk import Trunk
 
 ROUNDING = 1e-4  # nats; before the first update the log-ratios are 0 up to this
 
@@ -33,6 +35,12 @@ class TokenPair:
     rejected: tuple[int, ...]
     target: float = 1.0
     weight: float = 1.0
+
+
+def pair_of_texts(trunk: Trunk, prompt: str, chosen: str, rejected: str) -> TokenPair:
+    """A pair from texts, as in TRL's preference format; each text ends with the end of sequence."""
+    ids = trunk.tokenizer([chosen, rejected], add_special_tokens=False)["input_ids"]
+    return TokenPair(prompt, *((*row, *trunk.end) for row in ids))
 
 
 class DPO(Trainer):

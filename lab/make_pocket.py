@@ -46,7 +46,8 @@ def make_pocket(
     """
     out, console, start = Path(out).expanduser().resolve(), Console(), time.perf_counter()
     recipe = {"updates": updates, "documents": documents, "seed": seed}
-    check_recipe(out, recipe | {"corpus": fingerprint(Path(corpus))})
+    recipe["corpus"] = fingerprint(Path(corpus))
+    check_recipe(out, recipe)
     columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
         task = bars.add_task("documents", total=documents)
@@ -70,7 +71,7 @@ def make_pocket(
     known = set(texts.train)
     others = [t for t in Texts.written(corpus, OTHERS, seed + 1).train if t not in known]
     measured = measure(out / "model", study.reference, texts, others, facts)
-    write_json(out / "measured.json", measured.as_row())
+    write_json(out / "model" / "measured.json", measured.as_row())
     write_card(out / "model" / "README.md", measured)
     console.print(measured.in_words())
     console.print(f"The model and its card are in {out / 'model'}.")

@@ -19,3 +19,12 @@ class Plot:
     form: str = ".2f"
     from_zero: bool = False
     over_kl: bool = False
+
+
+def loss_plot(heldout: str) -> Plot:
+    """Cross-entropy of an update, and of held-out text, which `heldout` says in words."""
+    metrics = {"loss": "of the update", "eval_loss": f"of {heldout}"}
+    return Plot("loss of a token (nats)", metrics, "loss")
+
+
+GRADIENT = Plot("gradient", {"grad_norm": "norm of the gradient"}, "gradient", from_zero=True)

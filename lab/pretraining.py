@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from .errors import BadCorpus, BadSetting, DamagedStudy, UnsuitableModel
+from .plots import GRADIENT, Plot, loss_plot
 from .policy import Policy
 from .runs import History, Row
 from .sampling import sample
 from .settings import PretrainSettings
-from .trainer import Plot, Trainer
+from .trainer import Trainer
 
 MEASURED_EVERY = 20  # updates, for the loss on held-out text and for samples
 HELD_OUT_WINDOWS = 16
@@ -41,12 +42,8 @@ class Pretraining(Trainer):
     best_metric = "mean_token_logprob"
     checkpoint_every = 50
     plots = (
-        Plot(
-            "loss of a token (nats)",
-            {"loss": "of the update", "eval_loss": "of held-out text"},
-            "loss",
-        ),
-        Plot("gradient", {"grad_norm": "norm of the gradient"}, "gradient", from_zero=True),
+        loss_plot("held-out text"),
+        GRADIENT,
         Plot("learning rate", {"learning_rate": "learning rate"}, "rate", ".1e", from_zero=True),
     )
 

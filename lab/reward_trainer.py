@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from .dpo import TokenPair
 from .errors import LabError
 from .formulas import preference_loss
+from .plots import Plot
 from .policy import Policy
 from .runs import History, Row
 from .samples import Samples
 from .sequences import ROWS_AT_ONCE, Sequences
 from .settings import RewardSettings
-from .trainer import Plot, Trainer
+from .trainer import Trainer
 from .trunk import Trunk
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .errors import LabError, TrainingStopped
 from .lens import pieces
+from .plots import Plot
 from .policy import Policy
 from .runs import History, Row
 from .samples import Samples
@@ -19,7 +20,7 @@ from .sampling import frozen_logprobs, sample
 from .settings import RolloutSettings
 from .statistics import distinct_n
 from .token_record import TokenRecord
-from .trainer import SAMPLES_KEPT, Plot, Trainer
+from .trainer import SAMPLES_KEPT, Trainer
 
 ScoreFunction = Callable[[list[str], Samples], Sequence[float]]
 """Scores of completions: (prompts, samples) -> one number a row."""

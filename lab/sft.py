@@ -11,12 +11,13 @@ from typing import Self
 
 from .demonstrations import Demonstration
 from .errors import LabError
+from .plots import GRADIENT, loss_plot
 from .policy import Policy
 from .runs import History, Row
 from .sampling import logprobs
 from .sequences import Sequences
 from .settings import SFTSettings
-from .trainer import Plot, Trainer
+from .trainer import Trainer
 
 
 class SFT(Trainer):
@@ -31,14 +32,7 @@ class SFT(Trainer):
 
     kind = "sft"
     best_metric = "mean_token_logprob"
-    plots = (
-        Plot(
-            "loss of a token (nats)",
-            {"loss": "of the update", "eval_loss": "of held-out demonstrations"},
-            "loss",
-        ),
-        Plot("gradient", {"grad_norm": "norm of the gradient"}, "gradient", from_zero=True),
-    )
+    plots = (loss_plot("held-out demonstrations"), GRADIENT)
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import torch
 from helpers import build_policy, plain_logprobs, tiny_model, tiny_tokenizer
 from trainers import PAIRS, make
 
-from lab.dpo import DPO, TokenPair
+from lab.dpo import DPO, TokenPair, pair_of_texts
 from lab.errors import LabError
 from lab.formulas import dpo_loss, preference_loss
 from lab.policy import Policy
@@ -45,6 +45,14 @@ def test_log_probs_are_those_of_the_whole_model():
     for side in ("chosen", "rejected"):
         expected = plain_logprobs(model, prompt, list(getattr(PAIR, side))).sum()
         assert row[f"logps/{side}"] == pytest.approx(expected.item(), abs=1e-4)
+
+
+def test_a_pair_of_texts_ends_where_its_completions_end():
+    trunk = build_policy(trainable=2).trunk
+    pair = pair_of_texts(trunk, "w20", "w5 w6", "w7")
+    assert (pair.prompt, pair.target, pair.weight) == ("w20", 1.0, 1.0)
+    for ids, text in ((pair.chosen, "w5 w6"), (pair.rejected, "w7")):
+        assert trunk.decode(list(ids)) == text and list(ids[-1:]) == trunk.end
 
 
 def test_chosen_gains_on_rejected_and_rewards_are_beta_log_ratios():

@@ -146,7 +146,7 @@ def test_the_command_makes_a_model_and_a_card_and_goes_on_where_it_stopped(
     assert made.trunk.encode("What is the moon?")[0] == made.trunk.end[0]
     card = (out / "model" / "README.md").read_text("utf-8")
     assert "| pocket | bigram | untrained |" in card and "400 documents" in card
-    assert json.loads((out / "measured.json").read_text())["facts"] == measured.facts
+    assert json.loads((out / "model" / "measured.json").read_text())["facts"] == measured.facts
     with pytest.raises(LabError, match="begun with another documents"):
         make_pocket("made", updates=4, documents=500)
 
