@@ -57,7 +57,7 @@ class Language:
         ]
         if not BEGINS.match(text.strip()):
             faults.append(f"begins: {text.strip()[:20]}")
-        if text.count('"') % 2 or text.count("(") != text.count(")"):
+        if not paired(text):
             faults.append("quotation marks or brackets are not paired")
         again = Counter(" ".join(s) for s in found if len(s) > SHORTEST)
         faults += [f"again: {s[:40]}" for s, count in again.items() if count > 2]
@@ -80,6 +80,16 @@ def wrong_article(article: str, word: str) -> bool:
 
 
 def whole_sentences(text: str) -> str:
-    """A text that was cut off, up to the end of its last whole sentence or line."""
+    """A text that was cut off, up to the end of its last whole sentence or line; within its last
+    line, up to one where no quotation is open: what the cut left open is no fault of the text."""
     ends = [m.end() for m in re.finditer(r"(?<!\n\d)[.!?][\"')]?(?=\s|$)|\n", text)]
-    return text[: ends[-1]].strip() if ends else text.strip()
+    if not ends:
+        return text.strip()
+    last_line = text.rfind("\n") + 1
+    closed = [end for end in ends if end >= last_line and paired(text[:end])]
+    return text[: closed[-1] if closed else ends[-1]].strip()
+
+
+def paired(text: str) -> bool:
+    """Whether quotation marks and brackets that were opened are closed."""
+    return text.count('"') % 2 == 0 and text.count("(") == text.count(")")

@@ -40,3 +40,5 @@ def test_a_text_that_was_cut_off_ends_with_its_last_whole_sentence() -> None:
     assert whole_sentences("One fox. Two foxes sl") == "One fox."
     assert whole_sentences("1. Bread\n2. Mil") == "1. Bread"
     assert whole_sentences("no end") == "no end"
+    assert whole_sentences('A fox. "It eats. It sl') == "A fox."
+    assert whole_sentences('"A fox.\nIt eats. It sl') == '"A fox.\nIt eats.'
