@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from lab.errors import BadPrompts
 from lab.prompts import KINDS, Prompt, load_prompts
 
+STATEMENTS = Path(__file__).parents[1] / "data" / "statements.jsonl"
 GOOD = '{"prompt": "Hi", "topic": "t", "kind": "advice", "split": "heldout"}'
 
 
@@ -120,3 +122,13 @@ def test_the_labs_own_prompts_are_sound():
     assert len(prompts) > 50
     assert {p.kind for p in prompts} <= set(KINDS)
     assert {p.split for p in prompts} == {"train", "heldout"}
+
+
+def test_statements_come_true_and_false_and_half_of_them_are_held_out():
+    rows = [json.loads(line) for line in STATEMENTS.read_text("utf-8").splitlines()]
+    assert len({row["question"] for row in rows}) == len(rows) == 84
+    assert sum(row["split"] == "heldout" for row in rows) == 42
+    for row in rows:
+        assert row["true"] != row["false"] and row["true"].split()[0] == row["false"].split()[0]
+        wrong = row["false"].rstrip(".").split()[-1].strip('"')
+        assert wrong in row["opinion"]
