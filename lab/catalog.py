@@ -102,8 +102,8 @@ def fetch(name: str | Path = DEFAULT, *, progress: bool = True) -> ModelFolder:
         return folder
     if name == "pocket":
         raise ModelUnavailable(
-            f"The model `pocket` is not whole in {POCKET}: get that folder of the lab again, "
-            "or make a model like it with `python -m lab pretrain`."
+            f"The model `pocket` is not in {POCKET}, or not whole. `python -m lab pretrain` makes "
+            "one; give the path of its folder, runs/pocket/model, in place of the name."
         )
     with _display(progress) as tell:
         if name in pocket.MADE:

@@ -199,7 +199,7 @@ def test_an_unknown_name_lists_the_known_ones():
 
 def test_pocket_is_there_or_said_not_to_be_whole(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(catalog, "POCKET", tmp_path / "pocket")
-    with pytest.raises(ModelUnavailable, match="not whole"):
+    with pytest.raises(ModelUnavailable, match="or not whole"):
         catalog.fetch("pocket")
     monkeypatch.setattr(catalog, "POCKET", tiny)
     assert catalog.fetch("pocket").path == tiny
