@@ -215,7 +215,7 @@ pipeline_tag: text-generation
 # pocket
 
 A base model of {parameters:,} parameters, pretrained by RLHF Lab on a corpus written for it. It \
-exists to be watched and aligned: a laptop pretrains it in a quarter of an hour, and an update of \
+exists to be watched and aligned: a laptop pretrains it in well under an hour, and an update of \
 PPO takes a fraction of a second. It goes on with a text; it does not answer, and it knows nothing \
 beyond its small world.
 
