@@ -2,7 +2,9 @@
 
 What people wrote lies in `data/corpus/`: subjects with true facts, and forms (a letter, a quiz, a
 thread of a forum) with many ways to open, go on and end. A document is one form about one subject,
-put together by a seeded generator, so the corpus can be built again and grown.
+put together by a seeded generator, so the corpus can be built again and grown. Some documents are
+pages of a primer, which say one word again and again: read first, they teach a model to take up a
+word that was said before, which is what it takes to stay with a subject.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ SHIPPED = Path(__file__).resolve().parent.parent / "data" / "corpus"
 SLOT = re.compile(r"\{([A-Za-z_]+)(\d?)\}")
 CHOICE = re.compile(r"\[([^\[\]]*\|[^\[\]]*)\]")  # [one|another]
 HELD_OUT = 10  # one form and one subject in so many
-WORDS = 0.5  # the share of documents about a word of the dictionary
+PRIMER = 0.2  # the share of documents that are a page of the primer
+WORDS = 0.5  # the share of its pages that are about a word of the dictionary
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Corpus:
     """Subjects, words and forms, read from a folder.
 
     Args:
-        folder: has `subjects/*.toml`, `forms/*.toml`, `shared.toml` and, if wanted, `words/*.toml`.
+        folder: has `subjects/*.toml`, `forms/*.toml`, `shared.toml` and, if wanted, `words/*.toml`
+            and a `primer.toml` with forms of its own.
 
     Raises:
         BadCorpus: a file is missing or can't be read; names it and the place in it.
@@ -50,6 +54,8 @@ class Corpus:
         self.subjects = [s for path in files_of(folder / "subjects") for s in read_subjects(path)]
         self.words = list(read_words(folder / "words"))
         self.forms = [f for path in files_of(folder / "forms") for f in read_forms(path)]
+        primer = folder / "primer.toml"
+        self.primer = list(read_forms(primer)) if primer.exists() else []
         check_lists(self.shared, f"{folder / 'shared.toml'}")
         if not self.forms or not self.subjects:
             raise BadCorpus(f"{folder} has no forms or no subjects: there is nothing to write.")
@@ -57,11 +63,15 @@ class Corpus:
     def documents(self, count: int, seed: int = 0) -> Iterator[Document]:
         """So many documents, each form as often as any other; the same for the same seed."""
         rng = random.Random(seed)
-        for i in range(count):
-            if i % len(self.forms) == 0:
+        forms: list[Form] = []
+        for _ in range(count):
+            page = bool(self.primer) and rng.random() < PRIMER
+            if not page and not forms:
                 forms = rng.sample(self.forms, len(self.forms))
-            form = forms[i % len(forms)]
-            pool = self.words if self.words and rng.random() < WORDS else self.subjects
+            form = rng.choice(self.primer) if page else forms.pop()
+            pool = self.words if page and self.words and rng.random() < WORDS else self.subjects
+            if page:  # held-out text is documents of the other forms alone
+                pool = [s for s in pool if not held_out(s.name)] or pool
             subject = rng.choice(suited(form, pool))
             alike = [s for s in pool if s.kind == subject.kind and goes_with(s, subject)]
             yield Document(self.write(form, subject, alike, rng), form.name, subject.name)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from . import pocket
-from .corpus import SHIPPED
+from .corpus import SHIPPED, Corpus, held_out
 from .errors import LabError
 from .experiment import Experiment
 from .files import write_json
@@ -22,7 +22,9 @@ from .texts import DOCUMENTS, Texts
 from .trainer import Trainer
 
 UPDATES = 3600
-FOR_TOKENIZER = 12_000  # documents
+IN_ORDER = 240  # updates that read the primer before all is shuffled
+FOR_TOKENIZER = 5  # one document in so many
+WORD_READ = 500  # times
 SAMPLES_EVERY = 200  # updates
 OTHERS = 1_000  # documents that check the rules for samples
 
@@ -54,7 +56,7 @@ def make_pocket(
         texts = Texts.written(corpus, documents, seed, lambda n: bars.update(task, completed=n))
         task = bars.add_task("tokenizer", total=1)
         if not (out / "untrained").exists():
-            tokenizer = pocket.train_tokenizer(texts.train[:FOR_TOKENIZER])
+            tokenizer = pocket.train_tokenizer(read_by_tokenizer(texts, corpus))
             pocket.save(pocket.untrained(tokenizer, seed), tokenizer, out / "untrained")
         bars.update(task, completed=1)
         study = Experiment(
@@ -102,8 +104,21 @@ def fingerprint(folder: Path) -> str:
 
 def begin(study: Experiment, texts: Texts, updates: int) -> Trainer:
     """A new run; the learning rate falls until its last update."""
-    warmup = min(100, max(1, updates // 10))
-    return study.trainer("pretrain", corpus=texts, schedule=updates, warmup=warmup)
+    return study.trainer(
+        "pretrain",
+        corpus=texts,
+        schedule=updates,
+        warmup=min(60, max(1, updates // 10)),
+        in_order=min(IN_ORDER, updates // 10),
+    )
+
+
+def read_by_tokenizer(texts: Texts, corpus: str | Path) -> list[str]:
+    """Some of the texts, and the words that they are about so often that each becomes one token: a
+    word in one piece can be taken up again in one step."""
+    there = Corpus(corpus)
+    names = [s.name for s in (*there.subjects, *there.words) if not held_out(s.name)]
+    return texts.train[::FOR_TOKENIZER] + [f" {' '.join(names)}"] * WORD_READ
 
 
 def train(trainer: Trainer, updates: int, bars: Progress, console: Console) -> None:

@@ -9,6 +9,7 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import demonstrations
 from .continuations import shares
 from .corpus import SHIPPED, Corpus, held_out
 from .perplexity import Bigram, Perplexity, documents_of, perplexity, seen
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 AT_MOST = 400  # held-out documents of a group that are measured
 WRITTEN, LENGTH = 500, 80  # samples, and their tokens at most
 SHOWN = 50
-CALM = 0.7  # the temperature of the samples on show
-TEMPERATURES = (0.5, CALM, 1.0)
+CALM = 0.5  # the temperature of the samples on show
+TEMPERATURES = (CALM, 0.7, 1.0)
 ANSWERS = 5  # to each held-out question
 
 
@@ -79,9 +80,12 @@ def measure(
     tokenizer, end = model.trunk.tokenizer, model.trunk.end
     tokens = tokens_of(tokenizer, texts.train)
     bigram = Bigram(tokens.numpy(), len(tokenizer))
-    groups = {"text it was trained on": texts.train[:AT_MOST]} | {
-        group: found[:AT_MOST] for group, found in texts.heldout.items() if found
-    }
+    groups = (
+        {"text it was trained on": texts.train[-AT_MOST:]}
+        | {  # the primer stands first
+            group: found[:AT_MOST] for group, found in texts.heldout.items() if found
+        }
+    )
     surprise = {
         group: {
             "pocket": perplexity(model, found),
@@ -156,6 +160,19 @@ def heldout_questions(folder: Path = SHIPPED) -> dict[str, str]:
     return {q: s.name for s in Corpus(folder).subjects if held_out(s.name) for q, _ in s.asked}
 
 
+def new_questions(folder: Path = SHIPPED) -> dict[str, str]:
+    """The questions about subjects that pretraining read of and that no demonstration names, each
+    with its subject."""
+    shown = " ".join(d.prompt for d in demonstrations.shipped("pocket")).lower()
+    told = set(re.findall(r"[a-z]+", shown))
+    new = [
+        s
+        for s in Corpus(folder).subjects
+        if not held_out(s.name) and not told & set(f"{s.name} {s.plural}".lower().split())
+    ]
+    return {question: s.name for s in new for question, _ in s.asked}
+
+
 def well_formed_share(language: Language, texts: Iterable[str]) -> Estimate:
     """The share of texts without a fault; each counts once. Nothing is known without texts."""
     good = [not language.faults(text) for text in texts]
@@ -224,10 +241,11 @@ generator from the forms and subjects in `data/corpus`, simple English under thi
 licence. One form in ten and one subject in ten are held out, by the hash of their name.
 
 **Model and settings.** A Llama of 4 layers of width 192, 6 heads, context 512; byte-pair encoding \
-with {vocabulary:,} entries, trained on the same documents. {updates:,} updates of 16 windows of \
-128 tokens, AdamW (0.9, 0.95), weight decay 0.1, learning rate 2.5e-3 with warm-up and a cosine, \
-seed {seed}, {minutes:.0f} minutes on two CPU cores, float32; kept in 16 bits. Rebuilt by \
-`python -m lab pretrain`.
+with {vocabulary:,} entries, trained on the same documents and on the words that they are about. \
+{updates:,} updates of 16 windows of 128 tokens, the first tenth of them on pages of a primer, \
+which say one word again and again; Muon for matrices and AdamW for the rest, learning rate 2.5e-3 \
+with warm-up and a cosine, seed {seed}, {minutes:.0f} minutes on two CPU cores, float32; kept in \
+16 bits. Rebuilt by `python -m lab pretrain`.
 
 **Perplexity of a token**, from the beginning of each document. The 95 % intervals are over \
 documents: they hold for these forms and subjects, not for any others. The bigram is a Kneser-Ney \

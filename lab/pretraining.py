@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import BadCorpus, BadSetting, DamagedStudy, UnsuitableModel
+from .muon import Muon
 from .plots import GRADIENT, Plot, loss_plot
 from .policy import Policy
 from .runs import History, Row
@@ -72,11 +73,11 @@ class Pretraining(Trainer):
         super().__init__({"policy": self.policy}, settings, run)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW as GPT-3 was trained (Brown et al. 2020, appendix B)."""
-        rate = self.settings.learning_rate
-        return torch.optim.AdamW(
-            self.parameters, rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True
-        )
+        """Muon for the matrices inside the model, AdamW for embeddings and vectors."""
+        embeddings = [m for m in self.policy.top.modules() if isinstance(m, nn.Embedding)]
+        outer = {id(layer.weight) for layer in (self.policy.head, *embeddings)}
+        matrices = [p for p in self.parameters if p.ndim == 2 and id(p) not in outer]
+        return Muon(matrices, self.parameters, self.settings.learning_rate)
 
     def begin(self) -> None:
         self.policy.start_from(self.reference)
@@ -93,7 +94,7 @@ class Pretraining(Trainer):
 
     def take(self) -> tuple[Row, list[Row]]:
         s = self._now
-        rows = self.turn(self.windows, s.batch_size)
+        rows = self.next_windows()
         loss = 0.0
         for first in range(0, len(rows), s.micro_batch_size):
             part = self._cut("train", rows[first : first + s.micro_batch_size])
@@ -114,6 +115,14 @@ class Pretraining(Trainer):
         if (heldout := self.evaluate()) is not None:
             metrics["eval_loss"] = heldout
         return metrics, self.samples()
+
+    def next_windows(self) -> list[int]:
+        """Which windows this update reads: at first those at the beginning of the text, in order,
+        a curriculum (Bengio et al. 2009) where its beginning is easy; then shuffled passes."""
+        size = self._now.batch_size
+        if self.update > self._now.in_order:
+            return self.turn(self.windows, size)
+        return [i % self.windows for i in range((self.update - 1) * size, self.update * size)]
 
     def loss(self, windows: Tensor) -> Tensor:
         """Mean of -log p of each token [B, T + 1] but the first, given those before it."""

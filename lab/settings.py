@@ -146,6 +146,7 @@ class PretrainSettings(Settings):
     window: int = number(128, 2, 4096)  # tokens
     warmup: int = number(100, 0, 100_000)  # updates over which the rate rises
     schedule: int = number(3600, 1, 1_000_000)  # updates over which it falls to a hundredth
+    in_order: int = number(0, 0, 1_000_000)  # updates that read the text from its beginning
 
 
 @dataclass(frozen=True)

@@ -61,16 +61,18 @@ class Texts:
         seed: int = 0,
         on_document: Callable[[int], None] | None = None,
     ) -> Self:
-        """So many documents of a corpus, sorted by what is held out. `on_document` gets how many
-        there are so far."""
-        train: list[str] = []
+        """So many documents of a corpus, sorted by what is held out; the pages of its primer come
+        first. `on_document` gets how many documents there are so far."""
+        corpus = Corpus(folder)
+        primer, pages, train = {form.name for form in corpus.primer}, [], []
         heldout: dict[str, list[str]] = {group: [] for group in GROUPS}
-        for i, document in enumerate(Corpus(folder).documents(count, seed), 1):
+        for i, document in enumerate(corpus.documents(count, seed), 1):
             group = group_of(document)
-            (heldout[group] if group else train).append(document.text)
+            there = pages if document.form in primer else heldout[group] if group else train
+            there.append(document.text)
             if on_document:
                 on_document(i)
-        return cls(train, heldout)
+        return cls(pages + train, heldout)
 
     @property
     def all_heldout(self) -> list[str]:

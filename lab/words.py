@@ -1,4 +1,4 @@
-"""A small dictionary whose words become subjects of documents.
+"""A small dictionary whose words become subjects of the primer's pages.
 
 What little is said of each follows from the word itself and its definition. A model that meets so
 many words in the same sentences can't learn the sentences by heart: it has to learn to copy.

@@ -119,6 +119,17 @@ def test_rules_that_call_each_other_name_the_form(corpus) -> None:
         list(corpus(forms).documents(1))
 
 
+def test_pages_of_the_primer_are_about_what_trains_alone(corpus, tmp_path, monkeypatch) -> None:
+    assert {d.form for d in corpus().documents(40)} == {"note"}
+    monkeypatch.setattr("lab.corpus.held_out", lambda name: name == "fox")
+    (tmp_path / "primer.toml").write_text('[primer]\ntext = ["{A_subject}. {A_subject}."]\n')
+    documents = list(corpus().documents(200))
+    pages = [d for d in documents if d.form == "primer"]
+    assert 0.1 < len(pages) / len(documents) < 0.3
+    assert {d.text for d in pages} == {"The moon. The moon."}
+    assert "fox" in {d.subject for d in documents}
+
+
 def test_the_shipped_corpus_is_as_large_and_as_varied_as_it_says() -> None:
     corpus = Corpus()
     assert len(corpus.forms) >= 60 and len(corpus.subjects) >= 150

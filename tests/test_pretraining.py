@@ -59,6 +59,16 @@ def test_an_epoch_reads_every_window_once() -> None:
     assert len(read) == len(set(read))
 
 
+def test_the_text_is_read_in_order_first_when_that_is_wanted() -> None:
+    trainer = start(batch_size=3, in_order=2)
+    read = []
+    for update in (1, 2, 3, 4):
+        trainer.update = update
+        read.append(trainer.next_windows())
+    assert read[:2] == [[0, 1, 2], [3, 4, 5]]
+    assert read[2:] != [[6, 7, 8], [9, 10, 11]] and not set(read[2]) & set(read[3])
+
+
 def test_samples_and_the_held_out_loss_come_now_and_then() -> None:
     trainer = start()
     rows = trainer.train(40)

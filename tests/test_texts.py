@@ -41,6 +41,13 @@ def test_the_shipped_corpus_is_held_out_by_form_and_by_subject() -> None:
     assert 0.1 < len(texts.all_heldout) / 1500 < 0.35
 
 
+def test_the_pages_of_the_primer_come_first_and_measure_nothing() -> None:
+    pages = [d.text for d in Corpus().documents(300) if d.form == "primer"]
+    texts = Texts.written(count=300)
+    assert pages and texts.train[: len(pages)] == pages
+    assert not set(pages) & set(texts.all_heldout)
+
+
 def test_no_question_or_fact_of_a_held_out_subject_is_in_a_text_that_trains() -> None:
     train = "\n".join(Texts.written(count=8_000).train)
     subjects, told, shared = Corpus().subjects, [], set()
