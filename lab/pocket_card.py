@@ -242,7 +242,7 @@ licence. One form in ten and one subject in ten are held out, by the hash of the
 
 **Model and settings.** A Llama of 4 layers of width 192, 6 heads, context 512; byte-pair encoding \
 with {vocabulary:,} entries, trained on the same documents and on the words that they are about. \
-{updates:,} updates of 16 windows of 128 tokens, the first tenth of them on pages of a primer, \
+{updates:,} updates of 16 windows of 128 tokens, the first 240 of them on pages of a primer, \
 which say one word again and again; Muon for matrices and AdamW for the rest, learning rate 2.5e-3 \
 with warm-up and a cosine, seed {seed}, {minutes:.0f} minutes on two CPU cores, float32; kept in \
 16 bits. Rebuilt by `python -m lab pretrain`.

@@ -13,6 +13,12 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SHIPPED = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 RUNS = {  # of each notebook, the runs that it takes: updates by study and run
     "00_start_here": {"first/ppo-1": 2},
+    "01_pretraining": {"pretraining/pretrain-1": 2},
+    "02_supervised_fine_tuning": {
+        "fine-tuning/sft-1": 2,
+        "refusals/sft-3": 1,
+        "sft-against-rlhf/ppo-3": 2,
+    },
 }
 
 
@@ -24,7 +30,7 @@ def test_a_notebook_runs_without_a_person(name: str, tmp_path: Path, monkeypatch
         monkeypatch.setenv(variable, value)
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)
-    client = NotebookClient(notebook, timeout=300, store_widget_state=False)
+    client = NotebookClient(notebook, timeout=300)
     client.execute(cwd=str(tmp_path))
     assert "Traceback" not in json.dumps(notebook)
     for run, updates in RUNS[name].items():
