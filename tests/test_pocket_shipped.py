@@ -62,13 +62,12 @@ def test_most_of_what_it_writes_is_well_formed(measured, texts, pocket) -> None:
 
 def test_a_base_model_seldom_answers_and_a_fine_tuned_one_mostly_does(tmp_path) -> None:
     study = lab.Experiment("p", "pocket-sft", root=tmp_path, progress=False)
-    subjects = new_questions()
-    asked = list(subjects)[::8]
+    asked = [question for question in new_questions() if question.startswith("What is")]
     answered = {}
     for name in ("model:pocket", "reference"):
         found = study.variant(name).answer(asked, max_new_tokens=32, temperature=0.7)
         answered[name] = shares(found.prompts, found.texts)["answer"].value
-    assert answered["model:pocket"] < 0.3 and answered["reference"] > 0.6
+    assert answered["model:pocket"] < 0.4 and answered["reference"] > 0.7
 
 
 @pytest.fixture(scope="module")
