@@ -80,12 +80,8 @@ def measure(
     tokenizer, end = model.trunk.tokenizer, model.trunk.end
     tokens = tokens_of(tokenizer, texts.train)
     bigram = Bigram(tokens.numpy(), len(tokenizer))
-    groups = (
-        {"text it was trained on": texts.train[-AT_MOST:]}
-        | {  # the primer stands first
-            group: found[:AT_MOST] for group, found in texts.heldout.items() if found
-        }
-    )
+    groups = {"text it was trained on": texts.train[-AT_MOST:]}  # the primer stands first
+    groups |= {group: found[:AT_MOST] for group, found in texts.heldout.items() if found}
     surprise = {
         group: {
             "pocket": perplexity(model, found),

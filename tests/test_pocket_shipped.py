@@ -12,7 +12,8 @@ import lab
 from lab.continuations import shares
 from lab.perplexity import perplexity
 from lab.pocket import SHIPPED
-from lab.pocket_card import CALM, new_questions
+from lab.pocket_card import CALM, new_questions, write
+from lab.policy import Policy
 from lab.texts import Texts
 from lab.wellformed import Language
 
@@ -27,6 +28,11 @@ def measured() -> dict:
 @pytest.fixture(scope="module")
 def texts() -> Texts:
     return Texts.written(count=3_000, seed=1)
+
+
+@pytest.fixture(scope="module")
+def pocket() -> Policy:
+    return Policy.load(SHIPPED, trainable="all")
 
 
 def test_it_is_an_ordinary_small_model() -> None:
@@ -51,9 +57,7 @@ def test_its_perplexity_is_the_one_that_was_measured(measured, texts, pocket) ->
     assert said["untrained"]["value"] > 2_000
 
 
-def test_most_of_what_it_writes_is_well_formed(measured, texts, pocket) -> None:
-    from lab.pocket_card import write
-
+def test_most_of_what_it_writes_is_well_formed(measured, pocket) -> None:
     assert measured["well_formed"][f"samples at temperature {CALM}"]["value"] >= 0.8
     language = Language.of(Texts.written().train)
     samples = write(pocket, 60, seed=5, temperature=CALM)
@@ -68,10 +72,3 @@ def test_a_base_model_seldom_answers_and_a_fine_tuned_one_mostly_does(tmp_path) 
         found = study.variant(name).answer(asked, max_new_tokens=32, temperature=0.7)
         answered[name] = shares(found.prompts, found.texts)["answer"].value
     assert answered["model:pocket"] < 0.4 and answered["reference"] > 0.7
-
-
-@pytest.fixture(scope="module")
-def pocket():
-    from lab.policy import Policy
-
-    return Policy.load(SHIPPED, trainable="all")
