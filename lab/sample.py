@@ -169,7 +169,8 @@ def unpack_weights(study: Experiment, name: str) -> None:
         trainer = open_trainer(study, run, resume=False)
         tensors, _ = trainer.snapshot()
         for key in [n.removesuffix(".step") for n in small if n.endswith(".step")]:
-            tensors[key] += small[f"{key}.step"].float() * small[f"{key}.scale"]
+            step = small[f"{key}.step"].float() * small[f"{key}.scale"]
+            tensors[key] += step.to(tensors[key].device)
         settings = asdict(KINDS[run.config["kind"]].of(run.settings_of(run.last)))
         run.save(tensors, {"update": run.last, "settings": settings}, trainer.best_metric)
     (run.folder / WEIGHTS).unlink()

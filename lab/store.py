@@ -6,7 +6,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,9 +25,9 @@ NOT_DAMAGE = (  # somebody else writes, the disk is full, access is missing
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_IOERR,
 )
-STANDING = """undone IS NULL AND (?1 IS NULL OR ?1 = (
+STANDING = """undone IS NULL AND (:policy IS NULL OR :policy = (
     SELECT policy FROM completions WHERE completions.id = json_extract(shown, '$[0]')))
-    AND (?2 IS NULL OR rater = ?2)"""
+    AND (:rater IS NULL OR rater = :rater)"""
 
 
 class PreferenceStore:
@@ -96,7 +96,7 @@ class PreferenceStore:
         with self._lock, self._db:
             return self._db.execute(sql, values).lastrowid
 
-    def _read(self, sql: str, values: Sequence = ()) -> list[tuple]:
+    def _read(self, sql: str, values: Sequence | Mapping = ()) -> list[tuple]:
         with self._lock:
             return self._db.execute(sql, values).fetchall()
 
@@ -203,8 +203,9 @@ class PreferenceStore:
         """Rankings that stand, oldest first; with `skipped`, the skipped prompts as well; of one
         policy's completions or one rater, if given; newer than the id `after`. Those that repeat
         an earlier one are left out, unless they are wanted too."""
-        sql = f"SELECT * FROM rankings WHERE {STANDING} AND id > ?3 ORDER BY id"
-        found = [as_ranking(row) for row in self._read(sql, (policy, rater, after))]
+        sql = f"SELECT * FROM rankings WHERE {STANDING} AND id > :after ORDER BY id"
+        values = {"policy": policy, "rater": rater, "after": after}
+        found = [as_ranking(row) for row in self._read(sql, values)]
         return [
             r for r in found if (skipped or r.tiers is not None) and (repeats or r.repeats is None)
         ]
@@ -221,9 +222,10 @@ class PreferenceStore:
     ) -> list[str]:
         """The prompts of `rankings(skipped, policy, rater=rater)`, each once, in the order of the
         first."""
-        sql = f"""SELECT prompt FROM rankings WHERE {STANDING} AND (?3 OR tiers != 'null')
+        sql = f"""SELECT prompt FROM rankings WHERE {STANDING} AND (:skipped OR tiers != 'null')
                   GROUP BY prompt ORDER BY MIN(id)"""
-        return [prompt for (prompt,) in self._read(sql, (policy, rater, skipped))]
+        values = {"policy": policy, "rater": rater, "skipped": skipped}
+        return [prompt for (prompt,) in self._read(sql, values)]
 
     def was_guessed(self, prompt: str, rater: str) -> bool:
         """Whether a rater has ranked a prompt before and seen the reward model's guess, though it
@@ -249,10 +251,11 @@ class PreferenceStore:
         """Take back the last judgement that stands (of one rater, or the one with an id, if given);
         what it had edited stands again. The row stays in the store, marked. Returns what was taken
         back, or None if there was nothing."""
-        last = "SELECT * FROM rankings WHERE undone IS NULL AND (?1 IS NULL OR rater = ?1)"
-        last += " AND (?2 IS NULL OR id = ?2) ORDER BY id DESC LIMIT 1"
+        last = "SELECT * FROM rankings WHERE undone IS NULL AND (:rater IS NULL OR rater = :rater)"
+        last += " AND (:id IS NULL OR id = :id) ORDER BY id DESC LIMIT 1"
+        values = {"rater": rater and clean(rater), "id": id}
         with self._lock, self._db:
-            found = [as_ranking(row) for row in self._read(last, (rater and clean(rater), id))]
+            found = [as_ranking(row) for row in self._read(last, values)]
             for ranking in found:
                 mark = "UPDATE rankings SET undone = ? WHERE id = ?"
                 self._db.execute(mark, (time.time(), ranking.id))

@@ -19,6 +19,7 @@ Winner = Literal["a", "b", "tie", "bad"]
 WORTH = {"a": 1.0, "b": 0.0, "tie": 0.5}  # to the variant that stood as A
 L2 = 0.1  # a prior with a standard deviation of 3.2: without, who never lost has no finite strength
 FEW = 20  # votes; below, an interval says little
+STANDING = "SELECT * FROM votes WHERE undone IS NULL AND (:rater IS NULL OR rater = :rater)"
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class Votes:
 
     def undo(self, rater: str | None = None) -> Vote | None:
         """Take back the last vote that stands, of one rater if given. Returns it, or None."""
-        sql = "SELECT * FROM votes WHERE undone IS NULL AND (?1 IS NULL OR rater = ?1)"
+        last = f"{STANDING} ORDER BY id DESC LIMIT 1"
         with self.store._lock:
-            rows = self.store._read(f"{sql} ORDER BY id DESC LIMIT 1", (rater and clean(rater),))
+            rows = self.store._read(last, {"rater": rater and clean(rater)})
             for row in rows:
                 values = (time.time(), row[0])
                 self.store._write("UPDATE votes SET undone = ? WHERE id = ?", values)
@@ -78,8 +79,8 @@ class Votes:
 
     def all(self, rater: str | None = None) -> list[Vote]:
         """The votes that stand, oldest first; of one rater, if given."""
-        sql = "SELECT * FROM votes WHERE undone IS NULL AND (?1 IS NULL OR rater = ?1) ORDER BY id"
-        return [as_vote(row) for row in self.store._read(sql, (rater and clean(rater),))]
+        rows = self.store._read(f"{STANDING} ORDER BY id", {"rater": rater and clean(rater)})
+        return [as_vote(row) for row in rows]
 
     def given(self) -> int:
         """How many were ever given, those taken back as well."""
