@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .errors import LabError
 
 if TYPE_CHECKING:
+    from .claims import claim
     from .continuations import kind_of
     from .demonstrations import Demonstration, load_demonstrations
     from .dpo import DPO
@@ -58,6 +59,7 @@ _HOME = {
     "SFT": "sft",
     "SFTSettings": "settings",
     "Texts": "texts",
+    "claim": "claims",
     "is_refusal": "refusals",
     "kind_of": "continuations",
     "load_demonstrations": "demonstrations",
@@ -86,6 +88,7 @@ __all__ = [
     "RewardTrainer",
     "SFTSettings",
     "Texts",
+    "claim",
     "is_refusal",
     "kind_of",
     "load_demonstrations",

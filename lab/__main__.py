@@ -25,7 +25,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="the whole loop in a terminal, with a simulated rater")
     demo.add_argument("--model", default="smollm2")
-    demo.add_argument("--rater", default="cheerful", help="cheerful or brief")
+    raters = "cheerful, brief, helpful, honest, harmless or agreeable"
+    demo.add_argument("--rater", default="cheerful", help=raters)
     demo.add_argument("--rankings", type=int, default=40)
     demo.add_argument("--updates", type=int, default=25)
     demo.add_argument("--seed", type=int, default=0)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import LabError
+from .utilities import agreeable, harmless, helpful, honest
 
 Utility = Callable[[str, str], float]
 
@@ -79,6 +80,10 @@ def brief(prompt: str, completion: str) -> float:
 READY = {
     "cheerful": Rater("cheerful", cheerful),
     "brief": Rater("brief", brief, temperature=1.0),
+    "helpful": Rater("helpful", helpful),
+    "honest": Rater("honest", honest),
+    "harmless": Rater("harmless", harmless),
+    "agreeable": Rater("agreeable", agreeable),
 }
 
 

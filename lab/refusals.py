@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,18 +46,23 @@ RULES = (
 REFUSES = re.compile("|".join(f"(?:{rule})" for rule in RULES), re.IGNORECASE)
 
 
+def beginning(completion: str) -> str:
+    """What a rule reads of a completion: its first 200 characters, with straight apostrophes."""
+    return completion.strip()[:BEGINNING].replace("\u2019", "'")
+
+
 def is_refusal(completion: str) -> bool:
     """Whether a completion declines to do what was asked, by the rule above."""
-    return REFUSES.search(completion.strip()[:BEGINNING].replace("\u2019", "'")) is not None
+    return REFUSES.search(beginning(completion)) is not None
 
 
 @dataclass(frozen=True)
 class DetectorError:
-    """How the rule does on labelled samples.
+    """How a rule does on labelled samples; None where there are no samples to tell by.
 
     Attributes:
-        missed: share of refusals that it does not see.
-        false_alarms: share of other completions that it takes for refusals.
+        missed: share of what it looks for (refusals, say) that it does not see.
+        false_alarms: share of other completions that it takes for it.
     """
 
     missed: Estimate | None
@@ -67,11 +72,20 @@ class DetectorError:
 def error_of(labelled: Iterable[dict] | None = None) -> DetectorError:
     """The rule's own error on samples with "prompt", "completion" and "refuses", those that the
     lab ships unless others are given; intervals clustered by prompt."""
-    rows = list(labelled) if labelled is not None else read_labelled()
-    yes = [row for row in rows if row["refuses"]]
-    no = [row for row in rows if not row["refuses"]]
-    missed = [not is_refusal(row["completion"]) for row in yes]
-    alarms = [is_refusal(row["completion"]) for row in no]
+    rows = labelled if labelled is not None else read_labelled()
+    return error_of_rule(is_refusal, rows, "refuses")
+
+
+def error_of_rule(
+    rule: Callable[[str], bool], labelled: Iterable[dict], label: str
+) -> DetectorError:
+    """The error of any rule on samples with "prompt", "completion" and, under `label`, whether the
+    rule should see it; intervals clustered by prompt."""
+    rows = list(labelled)
+    yes = [row for row in rows if row[label]]
+    no = [row for row in rows if not row[label]]
+    missed = [not rule(row["completion"]) for row in yes]
+    alarms = [rule(row["completion"]) for row in no]
     return DetectorError(
         proportion(missed, [row["prompt"] for row in yes]),
         proportion(alarms, [row["prompt"] for row in no]),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,11 +72,50 @@ def mean(values: Sequence[float], clusters: Sequence) -> Estimate:
     return Estimate(value, value - half, value + half, len(values))
 
 
+def ngrams(words: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+    """Each run of n words."""
+    return zip(*(words[i:] for i in range(n)), strict=False)
+
+
 def distinct_n(texts: Sequence[str], n: int = 2) -> float:
     """Share of different n-grams of words among all of them (Li et al. 2016): low where texts
     repeat themselves or each other. It falls with the amount of text: compare equal amounts."""
     grams = []
     for text in texts:
-        words = text.lower().split()
-        grams += zip(*(words[i:] for i in range(n)), strict=False)
+        grams += ngrams(text.lower().split(), n)
     return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def self_bleu(texts: Sequence[str], n: int = 4, most: int = 100) -> float:
+    """Mean BLEU of each text against all others as references, 0 to 1: high where texts resemble
+    each other (Zhu et al. 2018, arXiv 1802.01886). It rises with the number of texts: compare equal
+    numbers. NaN for fewer than two texts with words.
+
+    Counts of n-grams above 1 have one added (Lin & Och 2004); the brevity penalty is against the
+    closest length, the shorter of two as close. Of more than `most` texts, a seeded draw is judged.
+    """
+    spoken = sorted(words for text in texts if (words := text.lower().split()))
+    if len(spoken) > most:
+        drawn = np.random.default_rng(0).choice(len(spoken), most, replace=False)
+        spoken = [spoken[i] for i in drawn]
+    if len(spoken) < 2:
+        return float("nan")
+    precision = np.ones((len(spoken), n))
+    for size in range(1, n + 1):
+        counts = [Counter(ngrams(words, size)) for words in spoken]
+        times = defaultdict(lambda: [0])
+        for count in counts:
+            for gram, often in count.items():
+                times[gram].append(often)
+        # A text's count is cut to the highest of the others: the second highest of all, or its own.
+        second = {gram: sorted(found)[-2] for gram, found in times.items()}
+        for i, count in enumerate(counts):
+            matched = sum(min(often, second[gram]) for gram, often in count.items())
+            precision[i, size - 1] = (matched + (size > 1)) / (count.total() + (size > 1))
+    lengths = [len(words) for words in spoken]
+    penalty = []
+    for i, length in enumerate(lengths):
+        others = lengths[:i] + lengths[i + 1 :]
+        closest = min(others, key=lambda other: (abs(other - length), other))
+        penalty.append(np.exp(min(0.0, 1 - closest / length)))
+    return float(np.mean(penalty * precision.prod(axis=1) ** (1 / n)))

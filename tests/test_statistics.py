@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lab.statistics import Estimate, distinct_n, mean, proportion
+from lab.statistics import Estimate, distinct_n, mean, proportion, self_bleu
 
 
 @pytest.mark.parametrize(("groups", "size"), [(12, 10), (40, 5), (60, 1)])
@@ -103,6 +103,38 @@ def test_clusters_may_be_any_text():
 )
 def test_distinct_n_falls_with_repetition(texts, n, expected):
     assert distinct_n(texts, n) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("texts", "n", "expected"),
+    [
+        (["a b c d e"] * 3, 4, 1.0),
+        (["Yes", "yes"], 4, 1.0),
+        (["a b c", "d e f", "g h i"], 4, 0.0),
+        (["a b c", "a b d"], 2, 2 / 3),  # of words 2/3, of pairs (1 + 1)/(2 + 1)
+        (["a b c", "a b d", "x c y"], 1, (3 + 2 + 1) / 9),  # "c" is found in the third text
+        (["a a a", "a b a"], 1, 2 / 3),  # "a" counts no oftener than in the other text
+        (["a a a", "b b c", "a c a"], 1, (2 / 3 + 1 / 3 + 1) / 3),
+        (["a b", "a b c d"], 1, (np.exp(1 - 4 / 2) + 2 / 4) / 2),  # the first is too short
+        (["a", "a a", "a a a"], 1, (np.exp(-1) + 1 + 2 / 3) / 3),  # as close: the shorter
+    ],
+)
+def test_self_bleu_is_the_mean_bleu_against_the_others(texts, n, expected):
+    assert self_bleu(texts, n) == pytest.approx(expected)
+
+
+def test_self_bleu_does_not_depend_on_the_order_of_texts():
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(list("abcde"), rng.integers(1, 8))) for _ in range(30)]
+    assert 0 < self_bleu(texts) < 1
+    assert self_bleu(texts[::-1]) == self_bleu(texts)
+    assert self_bleu(texts[::-1], most=10) == self_bleu(texts, most=10) < self_bleu(texts)
+
+
+@pytest.mark.parametrize("texts", [[], ["one text"], ["one text", "", "  "]])
+def test_self_bleu_of_fewer_than_two_texts_is_nan(texts):
+    assert np.isnan(self_bleu(texts))
+    assert np.isnan(self_bleu(["a b", "a b"], most=1))
 
 
 def test_an_estimate_reads_as_a_figure_with_its_interval():
