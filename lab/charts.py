@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .perplexity import Perplexity
@@ -30,21 +30,55 @@ def bars(
 
     figure = go.Figure()
     for i, (name, values) in enumerate(table.items()):
-        numbers = [number(v) for v in values.values()]
-        spans = [span(v) for v in values.values()]
-        whiskers = {
-            "type": "data",
-            "array": [high - n for n, (_, high) in zip(numbers, spans, strict=True)],
-            "arrayminus": [n - low for n, (low, _) in zip(numbers, spans, strict=True)],
-            "thickness": 1.2,
-        }
+        numbers, bars_of = [number(v) for v in values.values()], whiskers([*values.values()])
         color = COLORS[i % len(COLORS)]
-        figure.add_bar(x=list(values), y=numbers, name=name, marker_color=color, error_y=whiskers)
+        figure.add_bar(x=list(values), y=numbers, name=name, marker_color=color, error_y=bars_of)
     style(figure, height)
     figure.update_layout(title=title, barmode="group", margin_t=90, hovermode="closest")
     figure.update_yaxes(title_text=axis)
     figure.update_xaxes(rangemode=None)
     return figure
+
+
+def lines(
+    table: Mapping[str, Sequence[tuple[float, Value]]],
+    title: str,
+    x: str,
+    y: str,
+    height: int = 380,
+) -> go.Figure:
+    """Lines through points, whiskers where a point has an interval.
+
+    Args:
+        table: what is compared (a line each), and of each its points (place on the x axis, value).
+        x, y: what the axes are, with their units.
+    """
+    import plotly.graph_objects as go
+
+    from .widgets.figures import style
+
+    figure = go.Figure()
+    for i, (name, points) in enumerate(table.items()):
+        values = [v for _, v in points]
+        look = {"mode": "lines+markers", "line_color": COLORS[(i + 1) % len(COLORS)]}
+        places, numbers = [place for place, _ in points], [number(v) for v in values]
+        figure.add_scatter(x=places, y=numbers, name=name, error_y=whiskers(values), **look)
+    style(figure, height)
+    figure.update_layout(title=title, margin_t=90, hovermode="closest", showlegend=len(table) > 1)
+    figure.update_yaxes(title_text=y)
+    figure.update_xaxes(title_text=x)
+    return figure
+
+
+def whiskers(values: Sequence[Value]) -> dict:
+    """Error bars of plotly, from intervals."""
+    numbers, spans = [number(v) for v in values], [span(v) for v in values]
+    return {
+        "type": "data",
+        "array": [high - n for n, (_, high) in zip(numbers, spans, strict=True)],
+        "arrayminus": [n - low for n, (low, _) in zip(numbers, spans, strict=True)],
+        "thickness": 1.2,
+    }
 
 
 def number(value: Value) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.charts import bars
+from lab.charts import bars, lines
 from lab.statistics import Estimate
 
 
@@ -14,3 +14,13 @@ def test_bars_have_a_title_and_whiskers_where_there_is_an_interval() -> None:
     assert [round(v, 6) for v in trace.error_y.array] == [0.2, 0]
     assert [round(v, 6) for v in trace.error_y.arrayminus] == [0.1, 0]
     assert figure.layout.title.text == "title" and figure.layout.yaxis.title.text == "share"
+
+
+def test_lines_have_whiskers_and_name_their_axes() -> None:
+    points = [(1.0, Estimate(0.5, 0.4, 0.7, 10)), (2.0, 0.25)]
+    figure = lines({"a": points}, "title", "rankings", "accuracy")
+    [trace] = figure.data
+    assert list(trace.x) == [1.0, 2.0] and list(trace.y) == [0.5, 0.25]
+    assert [round(v, 6) for v in trace.error_y.array] == [0.2, 0]
+    assert figure.layout.xaxis.title.text == "rankings"
+    assert figure.layout.yaxis.title.text == "accuracy"
