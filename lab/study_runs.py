@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import LabError
+from .errors import LabError, NotReady
 from .settings import Settings
 from .training import KINDS, PLACES, WITH_POLICY, make_run, open_trainer, settings_for
 
@@ -113,6 +114,27 @@ class StudyRuns:
         """A row a run: what it is, what it branched off, the settings in which it differs from the
         defaults, how far it came, what it takes on disk."""
         return [run_row(self, name) for name in self.all_runs]
+
+    def report(
+        self: Experiment,
+        run: str | None = None,
+        *,
+        variants: Sequence[str] | None = None,
+        **options: Any,
+    ) -> Path:
+        """Write one HTML page of a run (None: the newest), or of a comparison of `variants`, to
+        send to somebody. `options` are those of `run_report` and `comparison_report`.
+
+        Raises:
+            NotReady: there is no run yet, or nothing to compare by.
+        """
+        from .report import comparison_report, run_report
+
+        if variants is not None:
+            return comparison_report(self, variants, **options)
+        if run is None and not self.all_runs:
+            raise NotReady("There is no run to report on yet: take some PPO steps first.")
+        return run_report(self, run or (self.runs or self.all_runs)[-1], **options)
 
     def trainer_settings(self: Experiment, name: str) -> Settings:
         """The settings of a run, without opening its trainer."""
