@@ -1,5 +1,6 @@
 # make lab    make the environment, fetch the model, open JupyterLab on the first notebook
 # make test   make the environment if need be, run all tests; EXTRAS=test,parity brings TRL along
+# make notebooks  every notebook on SmolLM2, its claims checked; hours; ARGS="-k 05_ppo" for one
 # make check  ruff
 VENV := .venv
 PYTHON3 ?= python3
@@ -14,6 +15,10 @@ test: $(VENV)/made-test
 	$(PYTHON) -m lab fetch
 	$(PYTHON) -m pytest $(ARGS)
 
+notebooks: $(VENV)/made-test
+	$(PYTHON) -m lab fetch
+	LAB_NOTEBOOKS=smollm2 $(PYTHON) -m pytest tests/test_notebooks.py -o faulthandler_timeout=0 $(ARGS)
+
 check: $(VENV)/made-test
 	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check .
 
@@ -27,4 +32,4 @@ $(VENV)/made-test: $(VENV)/made
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' -c constraints.txt
 	touch $@
 
-.PHONY: lab test check
+.PHONY: lab test notebooks check
