@@ -32,7 +32,7 @@ h2 { margin-top: 2.5rem; }
 table { border-collapse: collapse; margin: 1rem 0; }
 caption { text-align: left; font-weight: 600; padding: 0.3rem 0; }
 th, td { border: 1px solid var(--line); padding: 0.3rem 0.6rem; text-align: left;
-  vertical-align: top; overflow-wrap: anywhere; }
+  vertical-align: top; overflow-wrap: break-word; }
 th { background: var(--soft); }
 .wide, .lab-wide { overflow-x: auto; }
 .lab-number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
