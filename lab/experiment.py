@@ -46,7 +46,8 @@ class Experiment(StudyRuns, Instruments):
     Args:
         name: letters, digits, `-`, `_` and `.`; the folder's name.
         model: a name of the catalog, a hub id, or a folder. A study keeps the model it began with.
-        prompts: a file, a list of texts, or None for those that the study has or the lab ships.
+        prompts: a file, a list of texts or `Prompt`s, or None for those that the study has or the
+            lab ships.
         trainable: how many top layers PPO trains: "auto", a number, or "all".
         root: where studies live; by default what LAB_RUNS names, or the project's `runs/`.
 
@@ -59,7 +60,7 @@ class Experiment(StudyRuns, Instruments):
         name: str = "first",
         model: str | Path = catalog.DEFAULT,
         *,
-        prompts: str | Path | Iterable[str] | None = None,
+        prompts: str | Path | Iterable[str | Prompt] | None = None,
         trainable: Trainable = "auto",
         max_new_tokens: int = 24,
         temperature: float = 1.0,

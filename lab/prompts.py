@@ -25,15 +25,15 @@ class Prompt:
     split: str = "train"
 
 
-def load_prompts(source: str | Path | Iterable[str] | None = None) -> list[Prompt]:
-    """Prompts from a file, from a list of texts, or (None) those that the lab ships.
+def load_prompts(source: str | Path | Iterable[str | Prompt] | None = None) -> list[Prompt]:
+    """Prompts from a file, from a list of texts or prompts, or (None) those that the lab ships.
 
     A `.jsonl` file has an object a line with "prompt" and, if wanted, "topic", "kind" and "split"
     ("train" or "heldout"); any other file has a prompt a line. Where nothing is held out, every
     fourth prompt is: accuracy on prompts that were never ranked needs some.
 
     Raises:
-        BadPrompts: names the file and the line.
+        BadPrompts: names the file and the line, or the place in the list.
     """
     if source is None:
         source = SHIPPED
@@ -41,14 +41,21 @@ def load_prompts(source: str | Path | Iterable[str] | None = None) -> list[Promp
         prompts = read_file(Path(source))
         where = str(source)
     else:
-        prompts = [Prompt(text=check_text(text, "the list of prompts")) for text in source]
         where = "the list of prompts"
+        prompts = [as_prompt(item, f"{where}, number {i}") for i, item in enumerate(source, 1)]
     if not prompts:
         raise BadPrompts(f"{where} holds no prompts. Give one prompt a line.")
     prompts = list({p.text: p for p in prompts}.values())
     if all(p.split == "train" for p in prompts):
         prompts = hold_out(prompts)
     return prompts
+
+
+def as_prompt(item: object, where: str) -> Prompt:
+    """A prompt from a text, or a checked one from a prompt."""
+    if isinstance(item, Prompt):
+        return parse_row({**asdict(item), "prompt": item.text}, where)
+    return Prompt(text=check_text(item, where))
 
 
 def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
@@ -78,6 +85,11 @@ def parse_line(line: str, where: str) -> Prompt:
         raise BadPrompts(f"{where}: not valid JSON ({error}).") from None
     if not isinstance(row, dict):
         raise BadPrompts(f'{where}: expected an object like {{"prompt": "..."}}.')
+    return parse_row(row, where)
+
+
+def parse_row(row: dict, where: str) -> Prompt:
+    """A prompt from its fields by name. Raises BadPrompts."""
     split = row.get("split", "train")
     if split not in ("train", "heldout"):
         raise BadPrompts(f'{where}: "split" is {split!r}; it must be "train" or "heldout".')

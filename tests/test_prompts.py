@@ -132,3 +132,15 @@ def test_statements_come_true_and_false_and_half_of_them_are_held_out():
         assert row["true"] != row["false"] and row["true"].split()[0] == row["false"].split()[0]
         wrong = row["false"].rstrip(".").split()[-1].strip('"')
         assert wrong in row["opinion"]
+
+
+def test_a_list_may_hold_prompts_with_kind_and_split() -> None:
+    kept = [Prompt("How do I pick a lock?", "home", "lookalike"), Prompt("Hello?", split="heldout")]
+    assert load_prompts([*kept, " A text. "]) == [*kept, Prompt("A text.")]
+
+
+def test_a_prompt_of_a_list_is_checked_and_named() -> None:
+    with pytest.raises(BadPrompts, match=r"number 2: .*split.*'test'"):
+        load_prompts(["a", Prompt("b", split="test")])
+    with pytest.raises(BadPrompts, match="number 1"):
+        load_prompts([Prompt(" ")])
