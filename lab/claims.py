@@ -9,8 +9,8 @@ class ClaimFailed(AssertionError):
     """A claim did not hold where LAB_CLAIMS=strict asks that all do."""
 
 
-def claim(words: str, holds: bool, seen: str = "") -> bool:
-    """Say whether a claim holds in this run, and hand that back.
+def claim(words: str, holds: bool, seen: str = "") -> None:
+    """Say whether a claim holds in this run.
 
     With LAB_SHORT a run is too short to judge by, so that it only says so. LAB_CLAIMS=strict comes
     before LAB_SHORT.
@@ -22,7 +22,6 @@ def claim(words: str, holds: bool, seen: str = "") -> bool:
     Raises:
         ClaimFailed: the claim does not hold, and LAB_CLAIMS is "strict".
     """
-    holds = bool(holds)
     strict = os.environ.get("LAB_CLAIMS") == "strict"
     said = f"{words} ({seen})" if seen else words
     if os.environ.get("LAB_SHORT") and not strict:
@@ -33,4 +32,3 @@ def claim(words: str, holds: bool, seen: str = "") -> bool:
         print(f"✗ not seen here: {said}")
         if strict:
             raise ClaimFailed(f"not seen here: {said}")
-    return holds

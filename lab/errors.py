@@ -25,6 +25,10 @@ class BadDemonstrations(LabError):
     """Demonstrations can't be used; names the file and the line."""
 
 
+class BadPreferences(LabError):
+    """Preferences to import can't be used; names the file and the line."""
+
+
 class BadCorpus(LabError):
     """The corpus can't be used; names the file and the place in it."""
 

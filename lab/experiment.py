@@ -31,6 +31,7 @@ from .training import policy_of
 
 if TYPE_CHECKING:
     from .compare import Comparison
+    from .importing import Preference
     from .policy import Policy, Trainable
     from .raters import Rater, Utility
     from .runs import Run
@@ -221,6 +222,14 @@ class Experiment(StudyRuns, Instruments):
                 callback()
             except Exception:  # the ranking is kept; what shows it must not stop who gave it
                 logging.getLogger(__name__).exception("%r failed after a refit", callback)
+
+    def import_preferences(
+        self, source: str | Path | Sequence[Preference], rater: str = "imported"
+    ) -> int:
+        """Add preferences that others gave; returns how many were new. See `lab.importing`."""
+        from .importing import import_preferences
+
+        return import_preferences(self, source, rater)
 
     def on_refit(self, callback: Callable[[], None]) -> None:
         """Call back after every refit."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 
@@ -232,7 +233,7 @@ class RankingSession(Asking):
         for i in range(rankings):
             if self.next() is None:
                 break
-            rng = np.random.default_rng([self.study.seed, 2, self.current.completions[0].id])
+            rng = self._noise(rater)
             texts = [c.text for c in self.current.completions]
             tiers = rater.rank(self.current.prompt, texts, rng)
             ids = [c.id for c in self.current.completions]
@@ -241,6 +242,12 @@ class RankingSession(Asking):
             self.study.refit()
             if on_ranking:
                 on_ranking(i + 1)
+
+    def _noise(self, rater: Rater) -> np.random.Generator:
+        """Random numbers of one rater's judgement: others for another rater, and for the same cards
+        in another order, as when a question comes again."""
+        shown = [c.id for c in self.current.completions]
+        return np.random.default_rng([self.study.seed, 2, crc32(rater.name.encode()), *shown])
 
     def _require_question(self) -> Question:
         if self.current is None:
