@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -26,15 +27,16 @@ def bars(
     """
     import plotly.graph_objects as go
 
-    from .widgets.figures import style
+    from .widgets.figures import INK
 
     figure = go.Figure()
     for i, (name, values) in enumerate(table.items()):
-        numbers, bars_of = [number(v) for v in values.values()], whiskers([*values.values()])
-        color = COLORS[i % len(COLORS)]
-        figure.add_bar(x=list(values), y=numbers, name=name, marker_color=color, error_y=bars_of)
-    style(figure, height)
-    figure.update_layout(title=title, barmode="group", margin_t=90, hovermode="closest")
+        numbers = [number(v) for v in values.values()]
+        spans = whiskers([*values.values()]) | {"color": INK}
+        look = {"color": COLORS[i % len(COLORS)], "opacity": 0.6}  # so that whiskers are seen on it
+        figure.add_bar(x=list(values), y=numbers, name=name, marker=look, error_y=spans)
+    set_out(figure, title, height)
+    figure.update_layout(barmode="group")
     figure.update_yaxes(title_text=axis)
     figure.update_xaxes(rangemode=None)
     return figure
@@ -55,29 +57,37 @@ def lines(
     """
     import plotly.graph_objects as go
 
-    from .widgets.figures import style
-
     figure = go.Figure()
     for i, (name, points) in enumerate(table.items()):
         values = [v for _, v in points]
         look = {"mode": "lines+markers", "line_color": COLORS[(i + 1) % len(COLORS)]}
         places, numbers = [place for place, _ in points], [number(v) for v in values]
         figure.add_scatter(x=places, y=numbers, name=name, error_y=whiskers(values), **look)
-    style(figure, height)
-    figure.update_layout(title=title, margin_t=90, hovermode="closest", showlegend=len(table) > 1)
+    set_out(figure, title, height)
+    figure.update_layout(showlegend=len(table) > 1)
     figure.update_yaxes(title_text=y)
     figure.update_xaxes(title_text=x)
     return figure
 
 
+def set_out(figure: go.Figure, title: str, height: int) -> None:
+    """Title on top, names below: however many names there are, they grow away from the title."""
+    from .widgets.figures import style
+
+    style(figure, height)
+    figure.update_layout(title={"text": title, "x": 0, "xref": "paper"}, hovermode="closest")
+    figure.update_legends(y=-0.2, yanchor="top")
+
+
 def whiskers(values: Sequence[Value]) -> dict:
-    """Error bars of plotly, from intervals."""
-    numbers, spans = [number(v) for v in values], [span(v) for v in values]
+    """Error bars of plotly, from intervals; none where there is no finite one."""
+    spans = [(number(v), *span(v)) for v in values]
+    finite = [math.isfinite(high - low) and high > low for _, low, high in spans]
     return {
         "type": "data",
-        "array": [high - n for n, (_, high) in zip(numbers, spans, strict=True)],
-        "arrayminus": [n - low for n, (low, _) in zip(numbers, spans, strict=True)],
-        "thickness": 1.2,
+        "array": [h - n if f else None for (n, _, h), f in zip(spans, finite, strict=True)],
+        "arrayminus": [n - lo if f else None for (n, lo, _), f in zip(spans, finite, strict=True)],
+        "thickness": 1.5,
     }
 
 

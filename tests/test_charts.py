@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lab.charts import bars, lines
 from lab.statistics import Estimate
 
@@ -11,8 +13,8 @@ def test_bars_have_a_title_and_whiskers_where_there_is_an_interval() -> None:
     figure = bars(table, "title", "share")
     [trace] = figure.data
     assert list(trace.x) == ["x", "y"] and list(trace.y) == [0.5, 0.2]
-    assert [round(v, 6) for v in trace.error_y.array] == [0.2, 0]
-    assert [round(v, 6) for v in trace.error_y.arrayminus] == [0.1, 0]
+    assert list(trace.error_y.array) == [pytest.approx(0.2), None]
+    assert list(trace.error_y.arrayminus) == [pytest.approx(0.1), None]
     assert figure.layout.title.text == "title" and figure.layout.yaxis.title.text == "share"
 
 
@@ -21,6 +23,11 @@ def test_lines_have_whiskers_and_name_their_axes() -> None:
     figure = lines({"a": points}, "title", "rankings", "accuracy")
     [trace] = figure.data
     assert list(trace.x) == [1.0, 2.0] and list(trace.y) == [0.5, 0.25]
-    assert [round(v, 6) for v in trace.error_y.array] == [0.2, 0]
+    assert list(trace.error_y.array) == [pytest.approx(0.2), None]
     assert figure.layout.xaxis.title.text == "rankings"
     assert figure.layout.yaxis.title.text == "accuracy"
+
+
+def test_an_interval_without_end_has_no_whisker() -> None:
+    [trace] = bars({"a": {"x": Estimate(0.5, float("-inf"), float("inf"), 1)}}, "t", "y").data
+    assert list(trace.error_y.array) == [None]
