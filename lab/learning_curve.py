@@ -29,7 +29,8 @@ def learning_curve(
 
     For each n that there are rankings for, `draws` random subsets are fitted; the 95 % interval is
     over them, so it says how much depends on *which* n were ranked. The held-out prompts stay the
-    same: how much depends on those is what the reward model's own interval says.
+    same: how much depends on those is what the reward model's own interval says. A subset of ties
+    alone teaches nothing: it counts as a coin.
 
     Raises:
         NotReady: no held-out prompt was ranked, or fewer training prompts than the smallest n.
@@ -51,6 +52,15 @@ def learning_curve(
         found = []
         for _ in range(draws):
             kept = measuring | set(rng.permutation(training)[:n].tolist())
-            model = reward_model_of(study, lambda r, kept=kept: r.id in kept)
-            found.append(model.accuracies.heldout.value)
+            found.append(accuracy_of(study, kept))
         yield n, mean(found, range(draws))
+
+
+def accuracy_of(study: Experiment, kept: set[int]) -> float:
+    """Held-out accuracy of a reward model fitted to the rankings of these ids; ½ where none of them
+    prefers anything."""
+    try:
+        model = reward_model_of(study, lambda ranking: ranking.id in kept)
+    except NotReady:
+        return 0.5
+    return model.accuracies.heldout.value if model.accuracies.heldout else 0.5

@@ -105,3 +105,9 @@ def test_a_learning_curve_of_one_rater_sees_only_their_rankings(ranked) -> None:
     ranked.session(rater="other").simulate(other, 4)
     ranked.session(rater="other", heldout=True).simulate(other, 3)
     assert list(dict(learning_curve(ranked, sizes=(4, 6), rater="other"))) == [4]
+
+
+def test_a_subset_of_ties_counts_as_a_coin(study) -> None:
+    study.session().simulate(lambda prompt, text: 0.0, 4)
+    study.session(heldout=True).simulate(longer, 3)
+    assert [e.value for _, e in learning_curve(study, sizes=(2, 4), draws=2)] == [0.5, 0.5]
