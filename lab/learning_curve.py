@@ -33,7 +33,8 @@ def learning_curve(
     alone teaches nothing: it counts as a coin.
 
     Raises:
-        NotReady: no held-out prompt was ranked, or fewer training prompts than the smallest n.
+        NotReady: no held-out prompt was ranked, or all with ties alone; or there are fewer rankings
+            that train than the smallest n.
     """
     heldout = set(study.heldout)
     rankings = study.store.rankings(rater=rater)
@@ -63,4 +64,6 @@ def accuracy_of(study: Experiment, kept: set[int]) -> float:
         model = reward_model_of(study, lambda ranking: ranking.id in kept)
     except NotReady:
         return 0.5
-    return model.accuracies.heldout.value if model.accuracies.heldout else 0.5
+    if model.accuracies.heldout is None:
+        raise NotReady("The rankings of held-out prompts are all ties: rank more of them.")
+    return model.accuracies.heldout.value

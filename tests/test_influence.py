@@ -111,3 +111,9 @@ def test_a_subset_of_ties_counts_as_a_coin(study) -> None:
     study.session().simulate(lambda prompt, text: 0.0, 4)
     study.session(heldout=True).simulate(longer, 3)
     assert [e.value for _, e in learning_curve(study, sizes=(2, 4), draws=2)] == [0.5, 0.5]
+
+
+def test_held_out_ties_measure_nothing_and_say_so(ranked) -> None:
+    ranked.session(heldout=True).simulate(lambda prompt, text: 0.0, 3)
+    with pytest.raises(NotReady, match="all ties"):
+        next(learning_curve(ranked, sizes=(4,), draws=1))
